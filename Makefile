@@ -1,0 +1,138 @@
+# sensorlogd: make, make install, make demo, make test, make lint, make fuzz, make bench.
+
+CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+BUILD ?= build
+PREFIX ?= /usr
+SYSCONFDIR ?= /etc
+UNITDIR ?= /lib/systemd/system
+DESTDIR ?=
+VERSION := $(shell cat daemon/VERSION)
+
+WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla
+HARDEN := -fPIE -fstack-protector-strong -fstack-clash-protection -fcf-protection -D_FORTIFY_SOURCE=2
+HARDEN_LD := -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed
+ifeq ($(CI),true)
+WARN += -Werror
+endif
+
+# make SANITIZE=1 puts a build with AddressSanitizer and UBSan into build/asan.
+ifdef SANITIZE
+BUILD := $(BUILD)/asan
+OPTIMISE := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+else
+OPTIMISE := -O2 -g $(HARDEN)
+endif
+CFLAGS ?=
+PACKAGES := libevent libevent_openssl libpq libconfig inih libsystemd openssl
+# Looked up when something is compiled, so that "make demo" can install them first.
+PKG_CFLAGS = $(shell pkg-config --cflags $(PACKAGES))
+PKG_LIBS = $(shell pkg-config --libs $(PACKAGES)) -ludunits2 -lm -pthread
+COMPILE = $(CC) -std=c11 -D_GNU_SOURCE -DSENSORLOGD_VERSION='"$(VERSION)"' $(WARN) $(OPTIMISE) $(CFLAGS) \
+	-Idaemon $(PKG_CFLAGS)
+LINK = $(CC) $(OPTIMISE) $(if $(SANITIZE),,$(HARDEN_LD)) $(LDFLAGS)
+
+# make V=1 shows the commands.
+ifneq ($(V),1)
+QUIET = @echo "  $(1) $(@:$(BUILD)/%=%)";
+endif
+
+SOURCES := $(wildcard daemon/*.c daemon/*/*.c)
+MIGRATIONS := $(sort $(wildcard sql/[0-9][0-9][0-9]_*.sql))
+OBJECTS := $(SOURCES:daemon/%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/store/migrations.o
+# All but what stands at the top of daemon/: what the tests and benchmarks link.
+ROOMS := $(patsubst daemon/%.c,$(BUILD)/obj/%.o,$(wildcard daemon/*/*.c)) $(BUILD)/obj/store/migrations.o
+UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
+UNIT_HELPERS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%.o,$(filter-out tests/unit/test_%.c,$(wildcard tests/unit/*.c)))
+FUZZERS := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+
+all: $(BUILD)/sensorlogd
+
+$(BUILD)/sensorlogd: $(OBJECTS)
+	$(call QUIET,LD)$(LINK) -o $@ $^ $(PKG_LIBS)
+
+$(BUILD)/obj/%.o: daemon/%.c daemon/VERSION Makefile
+	@mkdir -p $(@D)
+	$(call QUIET,CC)$(COMPILE) -MMD -MP -c -o $@ $<
+
+$(BUILD)/obj/store/migrations.c: sql/embed.sh $(MIGRATIONS)
+	@mkdir -p $(@D)
+	sh sql/embed.sh $(MIGRATIONS) >$@.tmp && mv $@.tmp $@
+
+$(BUILD)/obj/store/migrations.o: $(BUILD)/obj/store/migrations.c
+	$(call QUIET,CC)$(COMPILE) -MMD -MP -c -o $@ $<
+
+$(BUILD)/rooms.a: $(ROOMS)
+	@rm -f $@
+	$(call QUIET,AR)ar rcs $@ $^
+
+# ---- tests ----
+
+$(BUILD)/tests/%.o: tests/unit/%.c
+	@mkdir -p $(@D)
+	$(call QUIET,CC)$(COMPILE) -Itests/unit -MMD -MP -c -o $@ $<
+
+$(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(UNIT_HELPERS) $(BUILD)/rooms.a
+	$(call QUIET,LD)$(LINK) -o $@ $^ $(PKG_LIBS) -lcmocka
+
+.SECONDARY:
+
+unit-tests: $(UNIT_TESTS)
+
+# Everything runs on a machine that nobody prepared: what is missing is installed first.
+packages-%:
+	@tests/install-packages.sh $(subst -, ,$*)
+
+# Unit and system tests, all of them on a build with sanitizers, and what a user installs once more without.
+test: packages-build-test
+	@$(MAKE) --no-print-directory all $(BUILD)/demo/altimeter
+	@$(MAKE) --no-print-directory SANITIZE=1 all unit-tests
+	@BUILD=$(abspath $(BUILD)) tests/run.sh $(UNIT_TESTS:$(BUILD)/%=$(BUILD)/asan/%)
+
+lint: packages-build-lint
+	@tests/lint.sh
+
+build/fuzz/%: tests/fuzz/%.c $(SOURCES) $(BUILD)/obj/store/migrations.c
+	@mkdir -p $(@D)
+	$(call QUIET,FUZZ)clang -std=c11 -D_GNU_SOURCE -DSENSORLOGD_VERSION='"fuzz"' -O1 -g \
+		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -Idaemon $(PKG_CFLAGS) \
+		-o $@ $< $(wildcard daemon/*/*.c) $(BUILD)/obj/store/migrations.c $(PKG_LIBS)
+
+# Each fuzzer for FUZZ_SECONDS, from the seeds in tests/fuzz/corpus.
+FUZZ_SECONDS ?= 60
+fuzz: packages-build-fuzz
+	@$(MAKE) --no-print-directory $(FUZZERS)
+	@tests/fuzz/run.sh $(FUZZ_SECONDS) $(FUZZERS)
+
+include tests/bench/rules.mk
+
+# ---- demo ----
+
+$(BUILD)/demo/altimeter: tests/demo/altimeter.c
+	@mkdir -p $(@D)
+	$(call QUIET,CC)$(COMPILE) -o $@ $< -lpaho-mqtt3c
+
+demo: packages-build-demo
+	@$(MAKE) --no-print-directory all $(BUILD)/demo/altimeter
+	@BUILD=$(abspath $(BUILD)) tests/demo/demo.sh
+
+# ---- install ----
+
+install: $(BUILD)/sensorlogd
+	install -D -m 755 $(BUILD)/sensorlogd $(DESTDIR)$(PREFIX)/bin/sensorlogd
+	install -D -m 644 systemd/sensorlogd.service $(DESTDIR)$(UNITDIR)/sensorlogd.service
+	install -D -m 644 systemd/sysusers.d/sensorlogd.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/sensorlogd.conf
+	install -D -m 644 systemd/tmpfiles.d/sensorlogd.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/sensorlogd.conf
+	install -D -m 644 daemon/man/sensorlogd.8 $(DESTDIR)$(PREFIX)/share/man/man8/sensorlogd.8
+	install -D -m 644 daemon/man/sensorlogd.conf.5 $(DESTDIR)$(PREFIX)/share/man/man5/sensorlogd.conf.5
+	for file in $$(cd config && find . -type f); do \
+		[ -e $(DESTDIR)$(SYSCONFDIR)/sensorlogd/$$file ] || \
+		install -D -m 640 config/$$file $(DESTDIR)$(SYSCONFDIR)/sensorlogd/$$file || exit 1; done
+
+clean:
+	rm -rf build
+
+-include $(OBJECTS:.o=.d) $(wildcard $(BUILD)/tests/*.d)
+.PHONY: all unit-tests test lint fuzz demo install clean

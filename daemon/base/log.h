@@ -1,0 +1,36 @@
+// Log lines to standard error: with a journal priority under systemd, with a timestamp elsewhere.
+#pragma once
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum log_level { LOG_LEVEL_ERROR = 3, LOG_LEVEL_WARN = 4, LOG_LEVEL_INFO = 6, LOG_LEVEL_DEBUG = 7 };
+
+// Opens the log; lines less urgent than level are dropped. Looks at JOURNAL_STREAM to choose the format.
+void log_init(enum log_level level);
+// Parses "error", "warning", "info" or "debug"; false leaves *level alone.
+bool log_level_parse(const char *text, enum log_level *level);
+// Whether a line of this level would be written.
+bool log_enabled(enum log_level level);
+// One line, a newline is added. Control characters of the text are written as '?'.
+void log_write(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#define log_error(...) log_write(LOG_LEVEL_ERROR, __VA_ARGS__)
+#define log_warn(...) log_write(LOG_LEVEL_WARN, __VA_ARGS__)
+#define log_info(...) log_write(LOG_LEVEL_INFO, __VA_ARGS__)
+#define log_debug(...)                                                                             \
+    do {                                                                                           \
+        if (log_enabled(LOG_LEVEL_DEBUG))                                                          \
+            log_write(LOG_LEVEL_DEBUG, __VA_ARGS__);                                               \
+    } while (0)
+
+// Lets a line through that repeats: the first at once, then at most one per interval.
+struct log_limit {
+    int64_t interval_ms;
+    int64_t next_ms;
+    uint64_t suppressed; // since the last line that was let through
+};
+
+// True when the caller should log now; *suppressed (may be NULL) is how many were held back before.
+bool log_limit_pass(struct log_limit *limit, uint64_t *suppressed);

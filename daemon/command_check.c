@@ -1,0 +1,34 @@
+// sensorlogd check: all mistakes at once, and with --connect what the live parts say.
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "commands.h"
+#include "configuration.h"
+#include "probe.h"
+
+static int check_live(struct configuration *configuration)
+{
+    log_init(LOG_LEVEL_ERROR); // what the parts find is printed here
+    struct probe *probe = probe_new(configuration);
+    bool database = probe_database(probe);
+    bool tables = database && probe_tables(probe, false);
+    bool brokers = probe_brokers(probe);
+    probe_free(probe);
+    if (database && tables && brokers)
+        puts("database, tables and brokers: ok");
+    return database && tables && brokers ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+int command_check(const struct arguments *arguments)
+{
+    struct configuration configuration;
+    int status = EXIT_CONFIGURATION;
+    if (configuration_must_load(&configuration, arguments->config)) {
+        printf("configuration: ok (%zu mapping(s), %zu subscriber(s))\n",
+               configuration.mappings.count, configuration.settings.subscriber_count);
+        status = arguments->connect ? check_live(&configuration) : EXIT_SUCCESS;
+    }
+    configuration_fini(&configuration);
+    return status;
+}

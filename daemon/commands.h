@@ -1,0 +1,18 @@
+// The sub-commands; each returns the exit status.
+#pragma once
+
+#include <stdbool.h>
+
+struct arguments {
+    const char *config; // -c
+    bool connect;       // --connect
+    bool print;         // --print
+    char **rest;
+    int rest_count;
+};
+
+int command_run(const struct arguments *arguments);
+int command_check(const struct arguments *arguments);
+int command_explain(const struct arguments *arguments);
+int command_migrate(const struct arguments *arguments);
+int command_config(const struct arguments *arguments);

@@ -1,0 +1,66 @@
+// The whole configuration, loaded and checked.
+#include "configuration.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pipeline/pipeline.h"
+
+// "file:line" taken apart for a problem found in a mapping as a whole.
+static void add_problem_at(struct problems *problems, const char *where, const char *mapping,
+                           const struct decode_error *error)
+{
+    const char *colon = strrchr(where, ':');
+    char *file = strndup(where, colon ? (size_t)(colon - where) : strlen(where));
+    problems_add(problems, file, colon ? atoi(colon + 1) : 0, "mapping \"%s\": %s%s%s", mapping,
+                 error->reason, *error->detail ? ": " : "", error->detail);
+    free(file);
+}
+
+static void check_plans(struct configuration *configuration)
+{
+    for (size_t i = 0; i < configuration->mappings.count; i++) {
+        const struct mapping *mapping = &configuration->mappings.items[i];
+        struct decode_error error = {.reason = ""};
+        struct plan *plan = plan_new(mapping, &error);
+        if (!plan)
+            add_problem_at(&configuration->problems, mapping->where, mapping->name, &error);
+        plan_free(plan);
+    }
+}
+
+bool configuration_load(struct configuration *configuration, const char *file)
+{
+    struct settings *settings = &configuration->settings;
+    struct problems *problems = &configuration->problems;
+    *configuration = (struct configuration){.problems = {.count = 0}};
+    settings_load(settings, file, problems);
+    if (settings->mappings.directory)
+        mapfile_load(&configuration->mappings, settings->mappings.directory,
+                     settings->postgres.schema, settings, problems);
+    if (problems->count > 0)
+        return false;
+    for (size_t i = 0; i < configuration->mappings.count; i++)
+        configuration->mappings.items[i].target.index = (unsigned)i;
+    mapfile_bind(&configuration->mappings, settings);
+    check_plans(configuration);
+    return problems->count == 0;
+}
+
+void configuration_fini(struct configuration *configuration)
+{
+    mapfile_fini(&configuration->mappings);
+    settings_fini(&configuration->settings);
+    problems_fini(&configuration->problems);
+}
+
+bool configuration_must_load(struct configuration *configuration, const char *file)
+{
+    if (configuration_load(configuration, file))
+        return true;
+    problems_print(&configuration->problems, stderr);
+    fprintf(stderr, "%zu problem%s in the configuration\n", configuration->problems.count,
+            configuration->problems.count == 1 ? "" : "s");
+    return false;
+}

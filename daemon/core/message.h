@@ -1,0 +1,87 @@
+// One received MQTT message, who holds it, and how it ends.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/books.h"
+#include "core/budget.h"
+
+// What a source is to a message: where the verdict goes. Embedded in the subscriber, the broker's session.
+struct message;
+struct message_source {
+    const char *name; // of the source, as the configuration has it
+    struct books books;
+    // Called once per message when its last holder lets go; the message is freed when it returns.
+    void (*settled)(struct message_source *source, struct message *message);
+};
+
+// MQTT 5 properties of a PUBLISH, independent of the wire.
+enum message_property_kind {
+    MESSAGE_USER_PROPERTY,
+    MESSAGE_CONTENT_TYPE,
+    MESSAGE_RESPONSE_TOPIC,
+    MESSAGE_CORRELATION_DATA, // bytes, not text
+    MESSAGE_PAYLOAD_FORMAT,   // value is "0" or "1"
+    MESSAGE_EXPIRY,           // value is decimal seconds
+};
+
+struct message_property {
+    enum message_property_kind kind;
+    uint32_t name_length, value_length;
+    const char *name; // of a user property, else NULL
+    const char *value;
+};
+
+struct message {
+    struct message_source *source;
+    struct budget *budget;
+    uint64_t ticket;      // the source's own: which of its window's entries this is
+    uint64_t generation;  // the source's own: which connection it came by
+    int64_t received_us;  // arrival, microseconds since 1970
+    const char *topic;    // not NUL-terminated, like all of the following
+    const uint8_t *payload;
+    const char *client_id; // of the publisher; NULL where the source cannot know it
+    const struct message_property *properties;
+    const uint32_t *subscriptions; // identifiers the broker sent with it; none: it may match any mapping
+    size_t payload_length;         // bytes that are here
+    uint64_t full_length;          // bytes that were sent: more than payload_length if oversize
+    uint32_t topic_length, client_id_length;
+    uint32_t property_count, subscription_count;
+    uint8_t qos;
+    bool dup, retain;
+    // From here on: the verdict so far, and who has not let go yet.
+    uint8_t verdict;    // enum verdict
+    uint32_t holders;
+    const char *reason; // static text, where the verdict has one
+    size_t charged;     // bytes of the budget
+};
+
+// What a source knows of a message; message_new copies all of it into one piece of memory.
+struct message_parts {
+    const char *topic, *client_id;
+    const void *payload;
+    const struct message_property *properties;
+    const uint32_t *subscriptions;
+    uint32_t topic_length, client_id_length;
+    uint32_t property_count, subscription_count;
+    size_t payload_length;
+    uint64_t full_length;
+    uint8_t qos;
+    bool dup, retain;
+};
+
+// A message held once, by the caller; counted as received and charged to the budget (not NULL).
+struct message *message_new(struct message_source *source, struct budget *budget,
+                            const struct message_parts *parts);
+
+static inline void message_hold(struct message *message)
+{
+    message->holders++;
+}
+
+// Lets go with the outcome of the holder's part; VERDICT_NONE says nothing. The weightiest verdict of all
+// holders counts: ABANDONED, REJECTED, SPOOLED, STORED, DEDUPLICATED, DROPPED, SKIPPED. reason is static text.
+// With the last holder the source hears of it and the message is gone.
+void message_release(struct message *message, enum verdict verdict, const char *reason);

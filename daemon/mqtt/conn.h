@@ -1,0 +1,57 @@
+// A byte stream to an MQTT peer, cut into packets. Nobody else knows what carries the bytes.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/loop.h"
+#include "base/worker.h"
+#include "mqtt/packet.h"
+
+struct conn;
+
+enum conn_next {
+    CONN_NEXT, // the packet is dealt with
+    CONN_HOLD, // it is not: it stays, and nothing more is read, until conn_resume
+};
+
+// A PUBLISH of more than packet bytes is read through: of its body only the first keep bytes are
+// kept, which bounds the memory. Other packets must not be larger.
+struct conn_limits {
+    size_t packet, keep;
+};
+
+// None of them may free the connection.
+struct conn_calls {
+    void (*open)(void *arg); // conn_connect has succeeded
+    // body is a start of the frame's body, all of it but for a PUBLISH that was read through.
+    enum conn_next (*packet)(void *arg, const struct packet_frame *frame, struct bytes body);
+    // Framing has ended: the bytes make no packet. The connection still stands, for a DISCONNECT.
+    void (*malformed)(void *arg, const struct packet_error *error);
+    // The last call: it is closed, or could not be opened. why is short, for people, valid within
+    // the call.
+    void (*closed)(void *arg, const char *why);
+    void *arg;
+};
+
+struct conn *conn_new(struct loop *loop, const struct conn_limits *limits,
+                      const struct conn_calls *calls);
+// Closes at once what is open; no further calls come.
+void conn_free(struct conn *conn);
+// Resolves host and tries its addresses one after the other, on the loop.
+void conn_connect(struct conn *conn, struct worker *worker, const char *host, uint16_t port);
+// Takes a connected non-blocking socket over instead.
+void conn_attach(struct conn *conn, int fd);
+
+// Queues bytes; all that one turn of the loop writes leaves together. Nothing where it is not open.
+void conn_write(struct conn *conn, struct bytes bytes);
+// Bytes queued that the peer has not taken.
+size_t conn_unsent(const struct conn *conn);
+// Ends a hold; the packet comes again later, not from within this call.
+void conn_resume(struct conn *conn);
+// Hands over no more packets, sends what is queued and the end of the stream, and waits for the
+// peer's end, so that no RST overtakes the last bytes; then closed is called. The caller bounds the
+// time by conn_free.
+void conn_finish(struct conn *conn);

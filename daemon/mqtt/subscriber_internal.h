@@ -1,0 +1,187 @@
+// What the files of the subscriber share; nobody else includes it.
+#pragma once
+
+#include "base/log.h"
+#include "mqtt/conn.h"
+#include "mqtt/packet.h"
+#include "mqtt/subscriber.h"
+#include "mqtt/window.h"
+
+#define CONNACK_TIMEOUT_MS 10000
+#define SUBACK_TIMEOUT_MS 20000
+#define STOP_TIMEOUT_MS 1000
+#define PAYLOAD_KEEP 65536             // of a payload above max_payload, at most
+#define PUBLISH_HEAD_KEEP (128 * 1024) // of what stands before such a payload
+#define UNSENT_MAX (1024 * 1024)       // bytes that a broker may leave unread before it is given up
+
+enum subscriber_state {
+    SUBSCRIBER_IDLE,
+    SUBSCRIBER_WAITING,    // for the next attempt
+    SUBSCRIBER_CONNECTING, // until the stream is open
+    SUBSCRIBER_GREETING,   // CONNECT is sent
+    SUBSCRIBER_UP,
+    SUBSCRIBER_STOPPING, // DISCONNECT is sent
+    SUBSCRIBER_STOPPED,
+};
+
+enum filter_state { FILTER_TODO, FILTER_ASKED, FILTER_GRANTED, FILTER_REFUSED };
+
+// One filter of the set that is to be subscribed, or of the set that the broker holds.
+struct filter {
+    char *text;
+    uint32_t id; // the Subscription Identifier to tell copies apart by; 0: none
+    uint8_t qos;
+    bool retained;    // retained copies are wanted
+    uint16_t request; // packet identifier of the SUBSCRIBE or UNSUBSCRIBE under way
+    // Of a wanted one:
+    enum filter_state state;
+    bool generalised;
+    uint8_t retain_handling;
+    // Of a held one: the broker has confirmed it; otherwise it may or may not have it.
+    bool sure;
+};
+
+struct filters {
+    struct filter *items;
+    size_t count, capacity;
+};
+
+// The receiver's half of a QoS 2 exchange, by packet identifier, kept as long as the broker keeps
+// the session.
+enum exchange_state {
+    EXCHANGE_NONE,
+    EXCHANGE_PENDING, // handed up, no verdict yet
+    EXCHANGE_SETTLED, // PUBREC is sent or due; PUBREL has not come
+};
+
+struct exchange {
+    uint64_t hash;
+    uint32_t generation; // low bits of the message's
+    uint8_t state;
+};
+
+struct subscriber {
+    struct message_source source; // first: settled finds the subscriber by it
+    struct loop *loop;
+    struct worker *worker;
+    struct budget *budget;
+    const struct subscriber_options *options;
+    struct subscriber_calls calls;
+
+    enum subscriber_state state;
+    struct conn *conn;
+    bool conn_over; // to be freed by the next turn, never from within the connection's own calls
+    struct loop_task *turn;
+    bool turn_due;
+    struct loop_timer *timer; // next attempt, CONNACK, SUBACK or stop, as the state has it
+    struct loop_timer *ping;
+    bool pong_due;
+    bool quiet;     // takes no more messages
+    bool abandoned; // a message was, so only a new connection brings it again
+    loop_fn *stopped;
+    void *stopped_arg;
+
+    uint8_t version;     // of the present or next connection
+    unsigned unanswered; // MQTT 5 connections in a row that were closed before CONNACK
+    unsigned attempts;   // since a connection that lasted
+    int64_t up_since_ms;
+    int64_t down_logged_ms;
+    char down[200]; // "down: " and why there is no connection, or empty
+    uint64_t connects, window_fillings;
+
+    // The session.
+    bool clean;        // it was asked to be a new one
+    char *assigned_id; // by the broker, or NULL
+    struct {
+        uint16_t keepalive; // seconds
+        uint32_t packet;    // largest that the broker takes
+        bool wildcards, shared, identifiers, retained;
+    } limits;
+    struct exchange *exchanges; // 65,536, or NULL before the first message of QoS 2
+
+    // What it subscribes to.
+    struct filters wanted;  // of this connection
+    struct filters held;    // all that the broker may hold in this session
+    struct filters refused; // generalised filters that were
+    bool plan_again;
+    bool
+        doubtful; // a CONNECT was not answered: it may have made a new session, without our filters
+    uint16_t last_request;
+
+    // Receiving.
+    struct window window;
+    bool stalled; // the connection holds a PUBLISH for which there is no room
+    uint8_t stalled_qos;
+    struct bytes_writer acks; // gathered for one write
+    uint8_t ack_bytes[4096];
+    struct message_property *properties; // scratch
+    size_t property_capacity;
+    uint32_t *identifiers; // scratch
+    size_t identifier_capacity;
+};
+
+// Has the rest done at the end of this turn of the loop: once for all messages that are settled in
+// it.
+static inline void subscriber_turn_later(struct subscriber *sub)
+{
+    if (!sub->turn_due)
+        loop_task_schedule(sub->turn);
+    sub->turn_due = true;
+}
+
+// subscriber.c
+// Gives the connection up, logs why and plans the next attempt.
+void subscriber_lost(struct subscriber *sub, enum log_level level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+// The same where the broker is at fault: it is told the reason first (MQTT 5).
+void subscriber_refuse(struct subscriber *sub, uint8_t reason, const char *text);
+// The same where no CONNACK came but the end: the broker may not know this version of MQTT.
+void subscriber_unanswered(struct subscriber *sub, const char *why);
+// Begins anew at once with 3.1.1.
+void subscriber_fall_back(struct subscriber *sub);
+void subscriber_send(struct subscriber *sub, const struct packet *packet);
+void subscriber_keep_alive(struct subscriber *sub);
+
+// subscriber_session.c
+const char *subscriber_client_id(const struct subscriber *sub);
+void subscriber_greet(struct subscriber *sub);
+// Any packet but PUBLISH.
+void subscriber_take_packet(struct subscriber *sub, const struct packet *packet);
+// The Reason String in brackets, or nothing, into buffer.
+const char *subscriber_reason_text(const struct packet *packet, char *buffer, size_t size);
+
+// subscriber_filters.c
+struct filter *filters_add(struct filters *filters, const char *text);
+struct filter *filters_find(const struct filters *filters, const char *text);
+void filters_remove(struct filters *filters, struct filter *filter);
+void filters_clear(struct filters *filters);
+// Fills wanted for the present connection and its limits.
+void subscriber_plan(struct subscriber *sub);
+
+// subscriber_subscribe.c
+// Brings the broker's subscriptions to what is wanted.
+void subscriber_subscribe(struct subscriber *sub);
+bool subscriber_subscribed(const struct subscriber *sub);
+void subscriber_take_suback(struct subscriber *sub, const struct packet *packet);
+void subscriber_take_unsuback(struct subscriber *sub, const struct packet *packet);
+
+// subscriber_memory.c: held, in the state directory; where there is none, nothing.
+// Reads it. What cannot be read is not held, what was left in doubt not for sure.
+void subscriber_remember(struct subscriber *sub);
+// Writes it, without doubt.
+void subscriber_memorise(struct subscriber *sub);
+// Puts what is written in doubt, or takes the doubt back.
+void subscriber_doubt(struct subscriber *sub);
+void subscriber_believe(struct subscriber *sub);
+
+// subscriber_receive.c
+enum conn_next subscriber_take_publish(struct subscriber *sub, const struct packet_frame *frame,
+                                       struct bytes body);
+void subscriber_take_pubrel(struct subscriber *sub, const struct packet *packet);
+// The broker has no session of ours: exchanges of QoS 2 are void.
+void subscriber_forget_exchanges(struct subscriber *sub);
+void subscriber_settled(struct message_source *source, struct message *message);
+// Writes the acknowledgements that are due.
+void subscriber_release(struct subscriber *sub);
+// Hands the held PUBLISH over again if there is room now.
+void subscriber_unstall(struct subscriber *sub);

@@ -1,0 +1,362 @@
+// The subscriber's messages: from PUBLISH to PUBACK, PUBREC and PUBCOMP.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "mqtt/subscriber_internal.h"
+
+#define EXCHANGE_COUNT 65536
+#define ID_BITS 16 // a message's ticket is that of the window, then the packet identifier
+
+static bool has_room(const struct subscriber *sub, uint8_t qos)
+{
+    return !sub->quiet && !sub->budget->full && (qos == 0 || !window_full(&sub->window));
+}
+
+void subscriber_unstall(struct subscriber *sub)
+{
+    if (!sub->stalled || !has_room(sub, sub->stalled_qos))
+        return;
+    sub->stalled = false;
+    sub->pong_due = false; // a PINGRESP could not be seen until now
+    conn_resume(sub->conn);
+}
+
+// Sixteen bytes, mixed into the hash by one multiplication.
+static uint64_t hash_mix(uint64_t hash, const uint64_t words[2])
+{
+    unsigned __int128 product =
+        (unsigned __int128)(words[0] ^ UINT64_C(0x9E3779B97F4A7C15)) * (words[1] ^ hash);
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+// It need not resist anybody, only be cheap.
+static uint64_t hash_add(uint64_t hash, struct bytes bytes)
+{
+    uint64_t words[2];
+    size_t at = 0;
+    for (; bytes.length - at >= sizeof words; at += sizeof words) {
+        memcpy(words, bytes.data + at, sizeof words);
+        hash = hash_mix(hash, words);
+    }
+    words[0] = words[1] = 0;
+    if (at < bytes.length)
+        memcpy(words, bytes.data + at, bytes.length - at);
+    return hash_mix(hash, words) + bytes.length;
+}
+
+static struct message_property *property_add(struct subscriber *sub, uint32_t *count,
+                                             enum message_property_kind kind, struct bytes value)
+{
+    sub->properties =
+        mem_grow(sub->properties, *count, &sub->property_capacity, sizeof *sub->properties);
+    struct message_property *property = &sub->properties[(*count)++];
+    *property = (struct message_property){.kind = kind,
+                                          .value = (const char *)value.data,
+                                          .value_length = (uint32_t)value.length};
+    return property;
+}
+
+static uint32_t user_properties(struct subscriber *sub, const struct property_set *set)
+{
+    uint32_t count = 0;
+    size_t offset = 0;
+    struct bytes name, value;
+    while (property_next_user(set, &offset, &name, &value)) {
+        struct message_property *property = property_add(sub, &count, MESSAGE_USER_PROPERTY, value);
+        property->name = (const char *)name.data;
+        property->name_length = (uint32_t)name.length;
+    }
+    return count;
+}
+
+// expiry is where the decimal text of the Message Expiry Interval lives.
+static uint32_t properties_take(struct subscriber *sub, const struct property_set *set,
+                                char expiry[12])
+{
+    uint32_t count = property_has(set, PROPERTY_USER) ? user_properties(sub, set) : 0;
+    if (property_has(set, PROPERTY_CONTENT_TYPE))
+        property_add(sub, &count, MESSAGE_CONTENT_TYPE, set->content_type);
+    if (property_has(set, PROPERTY_RESPONSE_TOPIC))
+        property_add(sub, &count, MESSAGE_RESPONSE_TOPIC, set->response_topic);
+    if (property_has(set, PROPERTY_CORRELATION_DATA))
+        property_add(sub, &count, MESSAGE_CORRELATION_DATA, set->correlation_data);
+    if (property_has(set, PROPERTY_PAYLOAD_FORMAT))
+        property_add(sub, &count, MESSAGE_PAYLOAD_FORMAT,
+                     bytes_of(set->payload_format ? "1" : "0"));
+    if (property_has(set, PROPERTY_MESSAGE_EXPIRY)) {
+        snprintf(expiry, 12, "%u", set->message_expiry);
+        property_add(sub, &count, MESSAGE_EXPIRY, bytes_of(expiry));
+    }
+    return count;
+}
+
+static uint32_t identifiers_take(struct subscriber *sub, const struct property_set *set)
+{
+    uint32_t count = 0, id;
+    size_t offset = 0;
+    while (property_next_subscription_id(set, &offset, &id)) {
+        sub->identifiers =
+            mem_grow(sub->identifiers, count, &sub->identifier_capacity, sizeof *sub->identifiers);
+        sub->identifiers[count++] = id;
+    }
+    return count;
+}
+
+// What came, of which the packet may have a start only.
+struct received {
+    struct packet packet;
+    uint64_t full_length; // of the payload
+};
+
+static void hand_up(struct subscriber *sub, const struct received *received, uint64_t ticket)
+{
+    const struct packet_publish *publish = &received->packet.publish;
+    const struct property_set *set = &received->packet.properties;
+    struct message_parts parts = {
+        .topic = (const char *)publish->topic.data,
+        .topic_length = (uint32_t)publish->topic.length,
+        .payload = publish->payload.data,
+        .payload_length = publish->payload.length,
+        .full_length = received->full_length,
+        .qos = publish->qos,
+        .dup = publish->dup,
+        .retain = publish->retain,
+    };
+    char expiry[12];
+    if (set->present) {
+        parts.property_count = properties_take(sub, set, expiry);
+        parts.subscription_count = identifiers_take(sub, set);
+        parts.properties = sub->properties;
+        parts.subscriptions = sub->identifiers;
+    }
+    struct message *message = message_new(&sub->source, sub->budget, &parts);
+    message->ticket = ticket << ID_BITS | publish->packet_id;
+    message->generation = sub->window.generation;
+    sub->calls.message(sub->calls.arg, message);
+}
+
+// A copy of a message that we have: not handed up again.
+static void skip(struct subscriber *sub, const struct packet_publish *publish, const char *reason)
+{
+    books_receive(&sub->source.books);
+    books_settle(&sub->source.books, VERDICT_SKIPPED);
+    log_debug("%s: packet %u skipped: %s", sub->source.name, publish->packet_id, reason);
+}
+
+// The state of this exchange of QoS 2, or NULL where it is new. The same identifier with another
+// content is new too: a broker that was set back reuses identifiers, and losing is worse than
+// duplicating [MQTT-4.3.3-10].
+static struct exchange *exchange_known(struct subscriber *sub, uint16_t packet_id, uint64_t hash)
+{
+    struct exchange *exchange = sub->exchanges ? &sub->exchanges[packet_id] : NULL;
+    return exchange && exchange->state != EXCHANGE_NONE && exchange->hash == hash ? exchange : NULL;
+}
+
+static void exchange_begin(struct subscriber *sub, uint16_t packet_id, uint64_t hash)
+{
+    if (!sub->exchanges)
+        sub->exchanges = mem_zalloc(EXCHANGE_COUNT * sizeof *sub->exchanges);
+    sub->exchanges[packet_id] = (struct exchange){.hash = hash,
+                                                  .generation = (uint32_t)sub->window.generation,
+                                                  .state = EXCHANGE_PENDING};
+}
+
+void subscriber_forget_exchanges(struct subscriber *sub)
+{
+    free(sub->exchanges);
+    sub->exchanges = NULL;
+}
+
+static uint64_t push(struct subscriber *sub, const struct packet_publish *publish, uint64_t hash)
+{
+    return window_push(&sub->window, publish->packet_id, publish->qos, hash);
+}
+
+static void take_new(struct subscriber *sub, const struct received *received, uint64_t hash)
+{
+    const struct packet_publish *publish = &received->packet.publish;
+    if (publish->qos == 2)
+        exchange_begin(sub, publish->packet_id, hash);
+    hand_up(sub, received, push(sub, publish, hash));
+}
+
+// QoS 2 of which we know: PUBREC again, in its turn [MQTT-4.6.0-3]; at the verdict where that is
+// not there yet.
+static void take_repeated(struct subscriber *sub, const struct packet_publish *publish,
+                          const struct exchange *exchange)
+{
+    uint64_t ticket = push(sub, publish, exchange->hash);
+    if (exchange->state == EXCHANGE_SETTLED) {
+        window_settle(&sub->window, sub->window.generation, ticket);
+        subscriber_turn_later(sub);
+    }
+    skip(sub, publish, "repeated before PUBREL");
+}
+
+// The identifier belongs to a message of this connection that we have not acknowledged.
+static bool take_redelivered(struct subscriber *sub, const struct packet_publish *publish,
+                             uint64_t hash)
+{
+    const struct window_entry *entry = window_find(&sub->window, publish->packet_id, NULL);
+    if (!publish->dup || entry->hash != hash || entry->qos != publish->qos) {
+        subscriber_refuse(sub, REASON_PROTOCOL_ERROR,
+                          "a PUBLISH with the packet identifier of an unacknowledged one");
+        return false;
+    }
+    skip(sub, publish, "redelivered while pending");
+    return true;
+}
+
+// False where the connection was given up.
+static bool take_acknowledged(struct subscriber *sub, const struct received *received)
+{
+    const struct packet_publish *publish = &received->packet.publish;
+    uint64_t hash = hash_add(hash_add(received->full_length, publish->topic), publish->payload);
+    if (window_holds(&sub->window, publish->packet_id))
+        return take_redelivered(sub, publish, hash);
+    const struct exchange *exchange =
+        publish->qos == 2 ? exchange_known(sub, publish->packet_id, hash) : NULL;
+    if (exchange)
+        take_repeated(sub, publish, exchange);
+    else
+        take_new(sub, received, hash);
+    if (window_full(&sub->window)) {
+        sub->window_fillings++;
+        sub->calls.window_full(sub->calls.arg);
+    }
+    return true;
+}
+
+// A PUBLISH that was read through. Where its properties alone fill what was kept, it goes on
+// without them.
+static bool parse_start(struct subscriber *sub, const struct packet_frame *frame, struct bytes body,
+                        struct packet *packet, struct packet_error *error)
+{
+    enum packet_status status =
+        packet_parse_publish_start(frame, body, sub->version, PACKET_FROM_SERVER, packet, error);
+    if (status == PACKET_MORE) {
+        status =
+            packet_parse_publish_start(frame, body, PACKET_V311, PACKET_FROM_SERVER, packet, error);
+        packet->publish.payload.length = 0;
+    }
+    return status == PACKET_OK;
+}
+
+static bool parse(struct subscriber *sub, const struct packet_frame *frame, struct bytes body,
+                  struct received *received)
+{
+    struct packet *packet = &received->packet;
+    struct packet_error error = {REASON_MALFORMED_PACKET, "PUBLISH"};
+    bool whole = body.length == frame->body_length;
+    bool parsed =
+        whole ? packet_parse(frame, body.data, sub->version, PACKET_FROM_SERVER, packet, &error)
+              : parse_start(sub, frame, body, packet, &error);
+    if (parsed && property_has(&packet->properties, PROPERTY_TOPIC_ALIAS)) { // [MQTT-3.3.2-11]
+        parsed = false;
+        error =
+            (struct packet_error){REASON_TOPIC_ALIAS_INVALID, "a topic alias, none are allowed"};
+    }
+    if (!parsed) {
+        subscriber_refuse(sub, error.reason, error.text);
+        return false;
+    }
+    struct bytes *payload = &packet->publish.payload;
+    received->full_length = payload->length + (frame->body_length - body.length);
+    size_t most = sub->options->max_payload;
+    if (received->full_length > most && most > PAYLOAD_KEEP)
+        most = PAYLOAD_KEEP;
+    if (payload->length > most)
+        payload->length = most;
+    return true;
+}
+
+enum conn_next subscriber_take_publish(struct subscriber *sub, const struct packet_frame *frame,
+                                       struct bytes body)
+{
+    uint8_t qos = frame->flags >> 1 & 3;
+    if (!has_room(sub, qos)) {
+        sub->stalled = true;
+        sub->stalled_qos = qos;
+        return CONN_HOLD;
+    }
+    struct received received;
+    if (!parse(sub, frame, body, &received))
+        return CONN_HOLD;
+    if (qos == 0)
+        hand_up(sub, &received, 0);
+    else if (!take_acknowledged(sub, &received))
+        return CONN_HOLD;
+    return CONN_NEXT;
+}
+
+static void acks_flush(struct subscriber *sub)
+{
+    if (sub->acks.length > 0)
+        conn_write(sub->conn, (struct bytes){sub->ack_bytes, sub->acks.length});
+    sub->acks.length = 0;
+}
+
+static void ack(struct subscriber *sub, enum packet_type type, uint16_t packet_id, uint8_t reason)
+{
+    if (bytes_room(&sub->acks) < PACKET_ACK_MAX)
+        acks_flush(sub);
+    packet_write_ack(&sub->acks, type, sub->version, packet_id, reason);
+}
+
+// The end of an exchange; one that is not known, or has no PUBREC yet, gets its PUBCOMP too
+// [MQTT-4.3.3-11].
+void subscriber_take_pubrel(struct subscriber *sub, const struct packet *packet)
+{
+    uint16_t packet_id = packet->ack.packet_id;
+    struct exchange *exchange = sub->exchanges ? &sub->exchanges[packet_id] : NULL;
+    bool known = exchange && exchange->state == EXCHANGE_SETTLED;
+    if (known)
+        exchange->state = EXCHANGE_NONE;
+    ack(sub, PACKET_PUBCOMP, packet_id, known ? REASON_SUCCESS : REASON_PACKET_ID_NOT_FOUND);
+    subscriber_turn_later(sub);
+}
+
+void subscriber_release(struct subscriber *sub)
+{
+    struct window_entry entry;
+    while (window_release(&sub->window, &entry))
+        ack(sub, entry.qos == 2 ? PACKET_PUBREC : PACKET_PUBACK, entry.packet_id, REASON_SUCCESS);
+    acks_flush(sub);
+    subscriber_unstall(sub);
+}
+
+// A message of QoS 2 keeps its exchange over connections: its verdict may settle the entry of its
+// repetition.
+static bool exchange_settle(struct subscriber *sub, const struct message *message,
+                            uint64_t *generation, uint64_t *ticket)
+{
+    uint16_t packet_id = (uint16_t)message->ticket;
+    struct exchange *exchange = sub->exchanges ? &sub->exchanges[packet_id] : NULL;
+    if (!exchange || exchange->state != EXCHANGE_PENDING ||
+        exchange->generation != (uint32_t)message->generation)
+        return false;
+    bool abandoned = message->verdict == VERDICT_ABANDONED;
+    exchange->state = abandoned ? EXCHANGE_NONE : EXCHANGE_SETTLED;
+    if (message->generation == sub->window.generation)
+        return true;
+    const struct window_entry *entry = window_find(&sub->window, packet_id, ticket);
+    *generation = sub->window.generation;
+    return entry && entry->qos == 2;
+}
+
+void subscriber_settled(struct message_source *source, struct message *message)
+{
+    struct subscriber *sub = (struct subscriber *)(void *)source;
+    uint64_t generation = message->generation, ticket = message->ticket >> ID_BITS;
+    if (message->qos == 0)
+        return;
+    if (message->qos == 2 && !exchange_settle(sub, message, &generation, &ticket))
+        return;
+    if (message->verdict == VERDICT_ABANDONED)
+        sub->abandoned = sub->abandoned || generation == sub->window.generation;
+    else if (!window_settle(&sub->window, generation, ticket))
+        return;
+    subscriber_turn_later(sub);
+}

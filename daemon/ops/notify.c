@@ -1,0 +1,79 @@
+// What systemd is told [sd_notify(3), sd_watchdog_enabled(3)].
+#include "ops/notify.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+
+#include "base/mem.h"
+
+enum { STATUS_INTERVAL_MS = 2000, STATUS_BYTES = 900 };
+
+struct notify {
+    notify_status_fn *status;
+    void *arg;
+    struct loop_timer *status_timer, *watchdog_timer;
+    int64_t watchdog_ms;
+    char last[STATUS_BYTES];
+};
+
+void notify_status(struct notify *notify)
+{
+    char text[STATUS_BYTES];
+    notify->status(notify->arg, text, sizeof text);
+    if (strcmp(text, notify->last) == 0)
+        return;
+    memcpy(notify->last, text, sizeof text);
+    sd_notifyf(0, "STATUS=%s", text);
+}
+
+static void status_due(void *arg)
+{
+    struct notify *notify = arg;
+    notify_status(notify);
+    loop_timer_start(notify->status_timer, STATUS_INTERVAL_MS);
+}
+
+static void watchdog_due(void *arg)
+{
+    struct notify *notify = arg;
+    sd_notify(0, "WATCHDOG=1");
+    loop_timer_start(notify->watchdog_timer, notify->watchdog_ms);
+}
+
+struct notify *notify_new(struct loop *loop, notify_status_fn *status, void *arg)
+{
+    struct notify *notify = mem_zalloc(sizeof *notify);
+    notify->status = status;
+    notify->arg = arg;
+    notify->status_timer = loop_timer_new(loop, status_due, notify);
+    notify->watchdog_timer = loop_timer_new(loop, watchdog_due, notify);
+    uint64_t watchdog_us = 0;
+    if (sd_watchdog_enabled(0, &watchdog_us) > 0 && watchdog_us >= 2000) {
+        notify->watchdog_ms = (int64_t)(watchdog_us / 2000); // twice per interval
+        watchdog_due(notify);
+    }
+    return notify;
+}
+
+void notify_free(struct notify *notify)
+{
+    if (!notify)
+        return;
+    loop_timer_free(notify->status_timer);
+    loop_timer_free(notify->watchdog_timer);
+    free(notify);
+}
+
+void notify_ready(struct notify *notify)
+{
+    sd_notify(0, "READY=1");
+    status_due(notify);
+}
+
+void notify_stopping(struct notify *notify)
+{
+    sd_notify(0, "STOPPING=1");
+    notify_status(notify);
+}

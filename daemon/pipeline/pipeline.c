@@ -1,0 +1,185 @@
+// The way of a message: which mappings match, what they make of it, and on to the writer.
+#include "pipeline/pipeline.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "core/topic.h"
+#include "store/batch.h"
+#include "store/writer.h"
+
+struct part {
+    struct mapping *mapping;
+    struct plan *plan;
+};
+
+struct pipeline {
+    struct part *parts;
+    size_t count;
+    struct topic_tree *tree; // filters without $share/NAME/, to parts
+    struct writer *writer;
+};
+
+// One message under way.
+struct taking {
+    struct pipeline *pipeline;
+    struct message *message;
+    struct batch *batch; // once something goes into it
+    bool matched, skipped;
+};
+
+struct matching {
+    pipeline_match_fn *fn;
+    void *arg;
+};
+
+static bool add_part(struct pipeline *pipeline, struct mapping *mapping)
+{
+    struct decode_error error;
+    struct plan *plan = plan_new(mapping, &error);
+    struct part *part = &pipeline->parts[pipeline->count];
+    const char *filter = mapping->filter, *inner;
+
+    if (!plan) {
+        log_error("%s: mapping %s: %s: %s", mapping->where, mapping->name, error.reason,
+                  error.detail);
+        return false;
+    }
+    if (topic_filter_is_shared(filter, &inner))
+        filter = inner;
+    *part = (struct part){mapping, plan};
+    topic_tree_add(pipeline->tree, filter, part);
+    pipeline->count++;
+    return true;
+}
+
+struct pipeline *pipeline_new(struct mapping *mappings, size_t count, struct writer *writer)
+{
+    struct pipeline *pipeline = mem_zalloc(sizeof *pipeline);
+
+    pipeline->parts = mem_zalloc(count * sizeof *pipeline->parts);
+    pipeline->tree = topic_tree_new();
+    pipeline->writer = writer;
+    for (size_t i = 0; i < count; i++) {
+        if (!add_part(pipeline, &mappings[i])) {
+            pipeline_free(pipeline);
+            return NULL;
+        }
+    }
+    return pipeline;
+}
+
+void pipeline_free(struct pipeline *pipeline)
+{
+    if (!pipeline)
+        return;
+    for (size_t i = 0; i < pipeline->count; i++)
+        plan_free(pipeline->parts[i].plan);
+    topic_tree_free(pipeline->tree);
+    free(pipeline->parts);
+    free(pipeline);
+}
+
+// Sources come and go, at addresses that are used again, so they are known by name.
+static bool takes_from(const struct mapping *mapping, const char *source)
+{
+    if (!mapping->sources)
+        return true;
+    for (size_t i = 0; i < mapping->source_count; i++) {
+        if (strcmp(mapping->sources[i], source) == 0)
+            return true;
+    }
+    return false;
+}
+
+// A broker that sends one copy for each overlapping subscription says which one a copy is for.
+static bool sent_for(const struct mapping *mapping, const struct message *message)
+{
+    if (message->subscription_count == 0)
+        return true;
+    for (uint32_t i = 0; i < message->subscription_count; i++) {
+        if (message->subscriptions[i] == mapping->subscription_id)
+            return true;
+    }
+    return false;
+}
+
+static bool concerns(const struct mapping *mapping, const struct message *message)
+{
+    return takes_from(mapping, message->source->name) && sent_for(mapping, message);
+}
+
+// False with error filled where there is no row.
+static bool add_row(struct taking *taking, const struct part *part, struct decode_error *error)
+{
+    struct message *message = taking->message;
+    struct target *target = &part->mapping->target;
+    struct value *values;
+
+    if (target->stopped)
+        return decode_fail(error, "mapping stopped", "%s", target->stopped);
+    if (message->full_length > message->payload_length)
+        return decode_fail(error, "payload too large",
+                           "%llu bytes, of which the first %zu are kept",
+                           (unsigned long long)message->full_length, message->payload_length);
+    values = batch_reserve_row(taking->batch, target);
+    // The bounds of time are seen from the time of arrival, so that a replay decides as the first try did.
+    if (!plan_decode(part->plan, message, message->received_us, &taking->batch->arena, values,
+                     error))
+        return false;
+    batch_keep_row(taking->batch, target, message);
+    return true;
+}
+
+static void take_part(void *arg, void *value)
+{
+    struct taking *taking = arg;
+    const struct part *part = value;
+    struct mapping *mapping = part->mapping;
+    struct decode_error error;
+
+    if (!concerns(mapping, taking->message))
+        return;
+    taking->matched = true;
+    books_receive(&mapping->target.books);
+    if (taking->message->retain && !mapping->retained) {
+        taking->skipped = true;
+        books_settle(&mapping->target.books, VERDICT_SKIPPED);
+        return;
+    }
+    if (!taking->batch)
+        taking->batch = writer_begin(taking->pipeline->writer);
+    if (!add_row(taking, part, &error))
+        batch_add_reject(taking->batch, &mapping->target, taking->message, error.reason,
+                         error.detail, "");
+}
+
+void pipeline_take(struct pipeline *pipeline, struct message *message)
+{
+    struct taking taking = {.pipeline = pipeline, .message = message};
+
+    topic_tree_match(pipeline->tree, message->topic, message->topic_length, take_part, &taking);
+    if (taking.batch)
+        writer_end(pipeline->writer);
+    if (!taking.matched)
+        message_release(message, VERDICT_SKIPPED, "no mapping");
+    else if (taking.skipped)
+        message_release(message, VERDICT_SKIPPED, "retained copy");
+    else
+        message_release(message, VERDICT_NONE, NULL);
+}
+
+static void match_part(void *arg, void *value)
+{
+    const struct matching *matching = arg;
+    const struct part *part = value;
+    matching->fn(matching->arg, part->mapping, part->plan);
+}
+
+void pipeline_match(struct pipeline *pipeline, const struct message *message, pipeline_match_fn *fn,
+                    void *arg)
+{
+    struct matching matching = {fn, arg};
+    topic_tree_match(pipeline->tree, message->topic, message->topic_length, match_part, &matching);
+}

@@ -1,0 +1,191 @@
+// Tries the database and the brokers once.
+#include "probe.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/loop.h"
+#include "base/mem.h"
+#include "base/worker.h"
+#include "mqtt/subscriber.h"
+#include "store/catalog.h"
+#include "store/pg.h"
+
+enum { BROKER_TIMEOUT_MS = 10000, BROKER_POLL_MS = 20 };
+
+struct probe {
+    struct configuration *configuration;
+    struct loop *loop;
+    struct worker *worker;
+    struct target **targets;
+    bool ok;
+    // the broker that is tried
+    struct subscriber *subscriber;
+    const char *broker;
+    struct loop_timer *poll;
+    int64_t deadline_ms;
+};
+
+struct probe *probe_new(struct configuration *configuration)
+{
+    struct probe *probe = mem_zalloc(sizeof *probe);
+    signal(SIGPIPE, SIG_IGN);
+    probe->configuration = configuration;
+    probe->loop = loop_new();
+    probe->worker = worker_new(probe->loop, 1);
+    probe->targets = mem_zalloc(configuration->mappings.count * sizeof *probe->targets);
+    for (size_t i = 0; i < configuration->mappings.count; i++)
+        probe->targets[i] = &configuration->mappings.items[i].target;
+    return probe;
+}
+
+void probe_free(struct probe *probe)
+{
+    if (!probe)
+        return;
+    worker_free(probe->worker);
+    loop_free(probe->loop);
+    free(probe->targets);
+    free(probe);
+}
+
+// ---- database ----
+
+static void database_up(void *arg)
+{
+    struct probe *probe = arg;
+    probe->ok = true;
+    loop_stop(probe->loop);
+}
+
+static void database_down(void *arg, const char *why)
+{
+    struct probe *probe = arg;
+    char *masked = pg_conninfo_masked(probe->configuration->settings.postgres.conninfo, NULL);
+    fprintf(stderr, "database: %s (conninfo: %s)\n", why, masked ? masked : "?");
+    free(masked);
+    loop_stop(probe->loop);
+}
+
+bool probe_database(struct probe *probe)
+{
+    const struct pg_calls calls = {.up = database_up, .down = database_down, .arg = probe};
+    struct pg *pg = pg_new(probe->loop, probe->worker,
+                           probe->configuration->settings.postgres.conninfo, "sensorlogd check",
+                           false, &calls);
+    probe->ok = false;
+    pg_connect(pg);
+    loop_run(probe->loop);
+    pg_free(pg);
+    return probe->ok;
+}
+
+static struct catalog *catalog_of(struct probe *probe, bool migrate)
+{
+    const struct catalog_options options = {
+        .conninfo = probe->configuration->settings.postgres.conninfo,
+        .migrate = migrate,
+    };
+    return catalog_new(probe->loop, probe->worker, probe->targets,
+                       probe->configuration->mappings.count, &options);
+}
+
+static void tables_seen(void *arg, bool ok, const char *detail)
+{
+    struct probe *probe = arg;
+    if (!ok)
+        fprintf(stderr, "database: %s\n", detail);
+    probe->ok = ok;
+    loop_stop(probe->loop);
+}
+
+bool probe_tables(struct probe *probe, bool migrate)
+{
+    struct catalog *catalog = catalog_of(probe, migrate);
+    probe->ok = false;
+    catalog_start(catalog, tables_seen, probe);
+    loop_run(probe->loop);
+    const char *findings = catalog_findings(catalog);
+    fputs(findings, stderr);
+    bool ok = probe->ok && !*findings;
+    catalog_free(catalog);
+    return ok;
+}
+
+void probe_print_migration(struct probe *probe)
+{
+    struct catalog *catalog = catalog_of(probe, true);
+    catalog_print(catalog);
+    catalog_free(catalog);
+}
+
+// ---- brokers ----
+
+static void refuse_message(void *arg, struct message *message)
+{
+    (void)arg;
+    message_release(message, VERDICT_ABANDONED, NULL);
+}
+
+static void ignore(void *arg)
+{
+    (void)arg;
+}
+
+static void broker_done(void *arg)
+{
+    struct probe *probe = arg;
+    loop_stop(probe->loop);
+}
+
+static void poll_broker(void *arg)
+{
+    struct probe *probe = arg;
+    struct subscriber_status status;
+    subscriber_status(probe->subscriber, &status);
+    bool failed = strncmp(status.state, "down", 4) == 0;
+    if (!status.connected && !failed && loop_now_ms() < probe->deadline_ms) {
+        loop_timer_start(probe->poll, BROKER_POLL_MS);
+        return;
+    }
+    probe->ok = status.connected;
+    if (!status.connected)
+        fprintf(stderr, "broker %s: %s\n", probe->broker, status.state);
+    subscriber_stop(probe->subscriber, broker_done, probe);
+}
+
+static bool probe_broker(struct probe *probe, const struct subscriber_options *configured)
+{
+    // Nothing is subscribed, and the session ends with the connection.
+    struct subscriber_options options = *configured;
+    char *client_id = mem_printf("%.40s-check", configured->client_id);
+    options.client_id = client_id;
+    options.subscriptions = NULL;
+    options.subscription_count = 0;
+    options.session_expiry = 0;
+    options.state_directory = NULL;
+    struct budget budget = {.limit = SIZE_MAX};
+    const struct subscriber_calls calls = {.message = refuse_message, .window_full = ignore};
+    probe->subscriber = subscriber_new(probe->loop, probe->worker, &budget, &options, &calls);
+    probe->broker = configured->name;
+    probe->deadline_ms = loop_now_ms() + BROKER_TIMEOUT_MS;
+    probe->poll = loop_timer_new(probe->loop, poll_broker, probe);
+    loop_timer_start(probe->poll, BROKER_POLL_MS);
+    subscriber_start(probe->subscriber);
+    loop_run(probe->loop);
+    loop_timer_free(probe->poll);
+    subscriber_free(probe->subscriber);
+    free(client_id);
+    return probe->ok;
+}
+
+bool probe_brokers(struct probe *probe)
+{
+    const struct settings *settings = &probe->configuration->settings;
+    bool ok = true;
+    for (size_t i = 0; i < settings->subscriber_count; i++)
+        ok = probe_broker(probe, &settings->subscribers[i].options) && ok;
+    return ok;
+}

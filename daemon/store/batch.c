@@ -1,0 +1,179 @@
+// Rows and rejects that commit in one transaction, and the messages they came from.
+#include "store/batch.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct batch *batch_new(struct budget *budget)
+{
+    struct batch *batch = mem_zalloc(sizeof *batch);
+    list_init(&batch->node);
+    arena_init(&batch->arena);
+    batch->budget = budget;
+    return batch;
+}
+
+void batch_free(struct batch *batch)
+{
+    if (!batch)
+        return;
+    for (size_t i = 0; i < batch->group_count; i++) {
+        free(batch->groups[i].values);
+        free(batch->groups[i].messages);
+        free(batch->groups[i].outcomes);
+    }
+    free(batch->groups);
+    free(batch->rejects);
+    arena_fini(&batch->arena);
+    free(batch);
+}
+
+bool batch_empty(const struct batch *batch)
+{
+    return batch->row_count == 0 && batch->reject_count == 0;
+}
+
+// Charges bytes and what the arena has grown by.
+static void charge(struct batch *batch, size_t bytes)
+{
+    bytes += batch->arena.used - batch->arena_charged;
+    batch->arena_charged = batch->arena.used;
+    batch->charged += bytes;
+    budget_take(batch->budget, bytes);
+}
+
+static struct batch_group *group_of(struct batch *batch, struct target *target)
+{
+    if (target->index >= batch->group_count) {
+        size_t count = target->index + 1;
+        batch->groups = mem_realloc(batch->groups, count, sizeof *batch->groups);
+        memset(batch->groups + batch->group_count, 0,
+               (count - batch->group_count) * sizeof *batch->groups);
+        batch->group_count = count;
+    }
+    struct batch_group *group = &batch->groups[target->index];
+    group->target = target;
+    return group;
+}
+
+static void group_grow(struct batch_group *group)
+{
+    size_t capacity = group->capacity ? group->capacity * 2 : 16;
+    group->values = mem_realloc(group->values, capacity * group->target->column_count,
+                                sizeof *group->values);
+    group->messages = mem_realloc(group->messages, capacity, sizeof *group->messages);
+    group->outcomes = mem_realloc(group->outcomes, capacity, sizeof *group->outcomes);
+    group->capacity = capacity;
+}
+
+struct value *batch_reserve_row(struct batch *batch, struct target *target)
+{
+    struct batch_group *group = group_of(batch, target);
+    if (group->count == group->capacity)
+        group_grow(group);
+    return group->values + group->count * target->column_count;
+}
+
+void batch_keep_row(struct batch *batch, struct target *target, struct message *message)
+{
+    struct batch_group *group = &batch->groups[target->index];
+    message_hold(message);
+    group->messages[group->count] = message;
+    group->outcomes[group->count] = VERDICT_NONE;
+    group->count++;
+    batch->row_count++;
+    charge(batch, target->column_count * sizeof *group->values + sizeof *group->messages + 1);
+}
+
+static void add_reject(struct batch *batch, const struct batch_reject *reject, const char *detail,
+                       const char *sqlstate)
+{
+    batch->rejects = mem_grow(batch->rejects, batch->reject_count, &batch->reject_capacity,
+                              sizeof *batch->rejects);
+    struct batch_reject *added = &batch->rejects[batch->reject_count++];
+    *added = *reject;
+    if (detail)
+        added->detail = arena_copy(&batch->arena, detail, strlen(detail));
+    strncpy(added->sqlstate, sqlstate, sizeof added->sqlstate - 1);
+    charge(batch, sizeof *added);
+}
+
+void batch_add_reject(struct batch *batch, struct target *target, struct message *message,
+                      const char *reason, const char *detail, const char *sqlstate)
+{
+    message_hold(message);
+    struct batch_reject reject = {.message = message, .target = target, .reason = reason};
+    add_reject(batch, &reject, detail, sqlstate);
+}
+
+void batch_refuse_row(struct batch *batch, struct batch_group *group, size_t row,
+                      const char *reason, const char *detail, const char *sqlstate)
+{
+    if (group->outcomes[row] == VERDICT_REJECTED)
+        return;
+    group->outcomes[row] = VERDICT_REJECTED;
+    group->refused++;
+    struct batch_reject reject = {.message = group->messages[row],
+                                  .target = group->target,
+                                  .reason = reason,
+                                  .of_row = true};
+    add_reject(batch, &reject, detail, sqlstate);
+}
+
+void batch_reset_outcomes(struct batch *batch)
+{
+    for (size_t g = 0; g < batch->group_count; g++) {
+        struct batch_group *group = &batch->groups[g];
+        for (size_t i = 0; i < group->count; i++)
+            if (group->outcomes[i] != VERDICT_REJECTED)
+                group->outcomes[i] = VERDICT_NONE;
+    }
+}
+
+static void settle_group(struct batch_group *group, bool abandon)
+{
+    for (size_t i = 0; i < group->count; i++) {
+        enum verdict outcome = abandon ? VERDICT_ABANDONED : (enum verdict)group->outcomes[i];
+        if (outcome == VERDICT_NONE)
+            outcome = VERDICT_STORED;
+        books_settle(&group->target->books, outcome);
+        message_release(group->messages[i], outcome, NULL);
+    }
+    group->count = group->refused = 0;
+}
+
+static void settle_reject(struct batch_reject *reject, bool abandon)
+{
+    if (reject->of_row)
+        return;
+    enum verdict outcome = abandon ? VERDICT_ABANDONED : VERDICT_REJECTED;
+    if (reject->target)
+        books_settle(&reject->target->books, outcome);
+    message_release(reject->message, outcome, abandon ? NULL : reject->reason);
+}
+
+// Messages are released in the order of their rows, so that a window's prefix settles from its front. What the
+// releases call may add to other batches, never to this one.
+static void finish(struct batch *batch, bool abandon)
+{
+    for (size_t g = 0; g < batch->group_count; g++)
+        settle_group(&batch->groups[g], abandon);
+    for (size_t i = 0; i < batch->reject_count; i++)
+        settle_reject(&batch->rejects[i], abandon);
+    batch->reject_count = batch->row_count = 0;
+    batch->attempts = 0;
+    arena_reset(&batch->arena);
+    size_t charged = batch->charged;
+    batch->charged = batch->arena_charged = 0;
+    budget_give(batch->budget, charged);
+}
+
+void batch_settle(struct batch *batch)
+{
+    finish(batch, false);
+}
+
+void batch_abandon(struct batch *batch)
+{
+    finish(batch, true);
+}

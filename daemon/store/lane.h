@@ -1,0 +1,63 @@
+// One connection that commits batches, one transaction at a time.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/loop.h"
+#include "base/worker.h"
+#include "store/batch.h"
+#include "store/sqlstate.h"
+
+struct lane;
+
+// What the lanes of one writer share. A transaction of a past epoch cannot commit.
+struct lane_epoch {
+    const char *writer;
+    int64_t current; // 0: unknown, nothing may be sent
+    bool raising;    // a lane is at it
+};
+
+struct lane_failure {
+    enum sql_action action;
+    struct target *target; // whose statement failed, or NULL
+    const char *sqlstate, *message;
+};
+
+struct lane_calls {
+    // The lane can take a batch.
+    void (*ready)(void *arg);
+    // The batch is committed; its rows have their outcomes.
+    void (*committed)(void *arg, struct batch *batch);
+    // The batch is not committed, for certain, and is the writer's again.
+    void (*returned)(void *arg, struct batch *batch, const struct lane_failure *failure);
+    // The epoch has been raised, or an attempt has ended: lanes that wait for it go on.
+    void (*epoch_changed)(void *arg);
+    // An array literal of the backends of all the writer's lanes: "{41,42}".
+    void (*backends)(void *arg, char *text, size_t size);
+    void *arg;
+};
+
+struct lane_counters {
+    uint64_t commits, failures;
+    uint64_t resolved_committed, resolved_repeated; // ambiguous COMMITs by how they were resolved
+};
+
+// conninfo is not owned; epoch and counters are shared and must outlive it.
+struct lane *lane_new(struct loop *loop, struct worker *worker, unsigned number,
+                      const char *conninfo, struct lane_epoch *epoch,
+                      struct lane_counters *counters, const struct lane_calls *calls);
+void lane_free(struct lane *lane); // a batch that it holds is abandoned and freed
+void lane_start(struct lane *lane);
+bool lane_idle(const struct lane *lane);
+// Connected and opened, busy or idle.
+bool lane_usable(const struct lane *lane);
+// Takes the batch, which has all its partitions. The lane must be idle.
+void lane_commit(struct lane *lane, struct batch *batch);
+void lane_epoch_changed(struct lane *lane);
+int lane_backend(const struct lane *lane);
+// Holds a batch whose fate is not known yet.
+bool lane_unresolved(const struct lane *lane);
+// Why it is not usable; "" where it is.
+const char *lane_trouble(const struct lane *lane);

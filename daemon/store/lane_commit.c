@@ -1,0 +1,267 @@
+// A lane's transactions: BEGIN, the progress row, the rows of each mapping, the rejects, COMMIT; in one go.
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "store/lane_internal.h"
+
+enum { RETRIES_AT_ONCE = 5, FENCED_MS = 10000 };
+
+// ---- results ----
+
+void lane_error_reset(struct lane *lane)
+{
+    lane->error.set = false;
+    lane->error.group = NULL;
+    lane->committed = false;
+}
+
+void lane_note(struct lane *lane, struct batch_group *group, const struct pg_result *result)
+{
+    struct lane_error *error = &lane->error;
+    if (result->ok || result->skipped || error->set)
+        return;
+    error->set = true;
+    error->group = group;
+    snprintf(error->sqlstate, sizeof error->sqlstate, "%s", result->sqlstate);
+    snprintf(error->message, sizeof error->message, "%s%s%s", result->message,
+             *result->detail ? ": " : "", result->detail);
+    snprintf(error->constraint, sizeof error->constraint, "%s", result->constraint);
+}
+
+void lane_check(void *arg, const struct pg_result *result)
+{
+    lane_note(arg, NULL, result);
+}
+
+static void rows_prepared(void *arg, const struct pg_result *result)
+{
+    struct lane_statement *statement = arg;
+    statement->prepared = result->ok;
+    lane_note(statement->lane, statement->group, result);
+}
+
+static void rejects_prepared(void *arg, const struct pg_result *result)
+{
+    struct lane *lane = arg;
+    lane->prepared_rejects = result->ok;
+    lane_check(lane, result);
+}
+
+// The ordinals that come back, in order, are those of rows that were there already; refused rows were not sent and
+// have no ordinal.
+static void rows_inserted(void *arg, const struct pg_result *result)
+{
+    struct lane_statement *statement = arg;
+    struct batch_group *group = statement->group;
+    lane_note(statement->lane, group, result);
+    if (!result->ok)
+        return;
+    int64_t ordinal = 0;
+    int next = 0;
+    for (size_t row = statement->first; row < statement->last && next < result->rows; row++) {
+        if (group->outcomes[row] == VERDICT_REJECTED || ++ordinal != pg_integer(result, next, 0))
+            continue;
+        group->outcomes[row] = VERDICT_DEDUPLICATED;
+        next++;
+    }
+}
+
+// COMMIT of a transaction that has failed answers ROLLBACK, and that is no error.
+static void commit_answered(void *arg, const struct pg_result *result)
+{
+    struct lane *lane = arg;
+    lane_check(lane, result);
+    lane->committed = result->ok && strcmp(result->tag, "COMMIT") == 0;
+}
+
+// ---- sending; where a call fails the connection is lost, and the loop tells ----
+
+void lane_send_begin(struct lane *lane)
+{
+    char epoch[24], number[16], seq[24];
+    snprintf(epoch, sizeof epoch, "%" PRId64, lane->sent_epoch);
+    snprintf(number, sizeof number, "%u", lane->number);
+    snprintf(seq, sizeof seq, "%" PRId64, lane->seq);
+    const char *const values[] = {lane->epoch->writer, epoch, number, seq};
+    const struct pg_params params = {.count = 4, .values = values};
+    if (pg_query(lane->pg, "BEGIN", NULL, lane_check, lane))
+        pg_query(lane->pg, "SELECT sensorlog.advance($1::text, $2::int8, $3::int4, $4::int8)",
+                 &params, lane_check, lane);
+}
+
+void lane_send_rows(struct lane *lane, struct batch_group *group, size_t first, size_t last)
+{
+    struct lane_statement *statement = &lane->statements[group->target->index];
+    *statement = (struct lane_statement){.lane = lane,
+                                         .group = group,
+                                         .first = first,
+                                         .last = last,
+                                         .prepared = statement->prepared};
+    char name[16];
+    snprintf(name, sizeof name, "m%u", group->target->index);
+    if (!statement->prepared) {
+        char *sql = sql_insert(group->target);
+        sql_encode_types(&lane->params, group->target);
+        bool sent = pg_prepare(lane->pg, name, sql, &lane->params.params, rows_prepared, statement);
+        free(sql);
+        if (!sent)
+            return;
+    }
+    if (sql_encode_rows(&lane->params, group, first, last) > 0)
+        pg_execute(lane->pg, name, &lane->params.params, rows_inserted, statement);
+}
+
+void lane_send_rejects(struct lane *lane)
+{
+    static const char name[] = "reject";
+    if (lane->batch->reject_count == 0)
+        return;
+    if (!lane->prepared_rejects) {
+        sql_encode_reject_types(&lane->params);
+        if (!pg_prepare(lane->pg, name, sql_insert_rejects(), &lane->params.params,
+                        rejects_prepared, lane))
+            return;
+    }
+    sql_encode_rejects(&lane->params, lane->batch);
+    pg_execute(lane->pg, name, &lane->params.params, lane_check, lane);
+}
+
+void lane_send_commit(struct lane *lane, pg_result_fn *synced)
+{
+    if (pg_query(lane->pg, "COMMIT", NULL, commit_answered, lane))
+        pg_sync(lane->pg, synced, lane);
+}
+
+// ---- the end of a transaction ----
+
+void lane_batch_committed(struct lane *lane)
+{
+    struct batch *batch = lane->batch;
+    lane->batch = NULL;
+    lane->counters->commits++;
+    lane->state = LANE_IDLE;
+    lane->calls.committed(lane->calls.arg, batch);
+    lane->calls.ready(lane->calls.arg);
+}
+
+static void give_back(struct lane *lane, enum sql_action action)
+{
+    struct batch *batch = lane->batch;
+    struct lane_failure failure = {
+        .action = action,
+        .target = lane->error.group ? lane->error.group->target : NULL,
+        .sqlstate = lane->error.sqlstate,
+        .message = lane->error.message,
+    };
+    lane->batch = NULL;
+    lane->calls.returned(lane->calls.arg, batch, &failure);
+}
+
+// An error of our own statements is no mapping's fault: wait for whoever can mend it.
+static enum sql_action action_of(const struct lane *lane)
+{
+    enum sql_action action = sql_action_of(lane->error.sqlstate, lane->error.constraint);
+    bool needs_group = action == SQL_STOP || action == SQL_PARTITION;
+    if (needs_group && !lane->error.group)
+        return SQL_WAIT;
+    if (action == SQL_RETRY && lane->batch->attempts > RETRIES_AT_ONCE)
+        return SQL_WAIT;
+    // Where bisecting itself fails there is no row to blame.
+    if (action == SQL_ISOLATE && lane->isolated)
+        return SQL_WAIT;
+    // An epoch that this daemon has ended itself, to resolve another lane's transaction.
+    if (action == SQL_FENCED && (lane->sent_epoch != lane->epoch->current || lane->epoch->raising))
+        return SQL_RETRY;
+    return action;
+}
+
+// Another process has raised the epoch: two daemons have the same name.
+static void fenced(struct lane *lane)
+{
+    log_error("postgres: another sensorlogd uses the writer name \"%s\" and has taken over; give each "
+              "daemon a [postgres] writer of its own",
+              lane->epoch->writer);
+    lane->epoch->current = 0;
+    lane_close_for(lane, "another daemon uses this writer name", FENCED_MS);
+}
+
+static void rolled_back(void *arg, const struct pg_result *result)
+{
+    (void)result;
+    struct lane *lane = arg;
+    enum sql_action action = action_of(lane);
+    lane->counters->failures++;
+    switch (action) {
+    case SQL_ISOLATE: lane_isolate(lane); return;
+    case SQL_FENCED:
+        fenced(lane);
+        give_back(lane, action);
+        return;
+    case SQL_WAIT:
+        // Closed first: what the writer does next must not find this lane idle. A new session also sheds what
+        // may be wrong with the old one.
+        lane_close(lane, lane->error.message);
+        give_back(lane, action);
+        return;
+    case SQL_RETRY:
+    case SQL_PARTITION:
+    case SQL_STOP:
+        give_back(lane, action);
+        lane_now_idle(lane);
+        return;
+    }
+}
+
+void lane_roll_back(struct lane *lane)
+{
+    lane->state = LANE_ROLLING_BACK;
+    if (pg_query(lane->pg, "ROLLBACK", NULL, NULL, NULL))
+        pg_sync(lane->pg, rolled_back, lane);
+}
+
+static void transaction_synced(void *arg, const struct pg_result *result)
+{
+    (void)result;
+    struct lane *lane = arg;
+    if (lane->committed) {
+        lane_batch_committed(lane);
+        return;
+    }
+    if (!lane->error.set) {
+        lane->error = (struct lane_error){.set = true, .sqlstate = "25P02"};
+        snprintf(lane->error.message, sizeof lane->error.message, "COMMIT did not commit");
+    }
+    lane_roll_back(lane);
+}
+
+static void reserve_statements(struct lane *lane, size_t count)
+{
+    if (count <= lane->statement_count)
+        return;
+    lane->statements = mem_realloc(lane->statements, count, sizeof *lane->statements);
+    memset(lane->statements + lane->statement_count, 0,
+           (count - lane->statement_count) * sizeof *lane->statements);
+    lane->statement_count = count;
+}
+
+void lane_commit(struct lane *lane, struct batch *batch)
+{
+    lane->batch = batch;
+    lane->state = LANE_COMMITTING;
+    lane->isolated = false;
+    lane->seq++;
+    lane->sent_epoch = lane->epoch->current;
+    batch->attempts++;
+    batch_reset_outcomes(batch);
+    reserve_statements(lane, batch->group_count);
+    lane_error_reset(lane);
+    lane_send_begin(lane);
+    for (size_t i = 0; i < batch->group_count; i++)
+        if (batch->groups[i].count > 0)
+            lane_send_rows(lane, &batch->groups[i], 0, batch->groups[i].count);
+    lane_send_rejects(lane);
+    lane_send_commit(lane, transaction_synced);
+}

@@ -1,0 +1,370 @@
+// The SQL of the batch writer, and its parameters as binary arrays.
+#include "store/sql.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "store/sql_array.h"
+
+// ---- texts ----
+
+struct text {
+    char *bytes;
+    size_t length;
+    FILE *out;
+};
+
+static void text_open(struct text *text)
+{
+    text->out = open_memstream(&text->bytes, &text->length);
+    if (!text->out)
+        abort();
+}
+
+static char *text_close(struct text *text)
+{
+    if (fclose(text->out) != 0)
+        abort();
+    return text->bytes;
+}
+
+static void put_identifier(FILE *out, const char *name)
+{
+    char *quoted = pg_quote_identifier(name);
+    fputs(quoted, out);
+    free(quoted);
+}
+
+static void put_columns(FILE *out, const struct target *target, bool key_only)
+{
+    const char *separator = "";
+    for (size_t i = 0; i < target->column_count; i++) {
+        if (key_only && !target->columns[i].key)
+            continue;
+        fputs(separator, out);
+        put_identifier(out, target->columns[i].name);
+        separator = ", ";
+    }
+}
+
+static void put_unnest(FILE *out, const struct target *target)
+{
+    fputs("unnest(", out);
+    for (size_t i = 0; i < target->column_count; i++)
+        fprintf(out, "%s$%zu::%s[]", i ? ", " : "", i + 1,
+                column_type_name(target->columns[i].type));
+    fputs(")", out);
+}
+
+static void put_insert_into(FILE *out, const struct target *target)
+{
+    fputs("INSERT INTO ", out);
+    put_identifier(out, target->schema);
+    fputs(".", out);
+    put_identifier(out, target->table);
+    fputs(" (", out);
+    put_columns(out, target, false);
+    fputs(") ", out);
+}
+
+// Rows that were there already are found by comparing keys, but only where fewer were stored than sent: the rule is
+// that none was. Of rows with one key in one batch the first is stored, the others were "there already".
+static void put_keyed(FILE *out, const struct target *target)
+{
+    fputs("WITH input AS MATERIALIZED (SELECT * FROM ", out);
+    put_unnest(out, target);
+    fputs(" WITH ORDINALITY AS u(", out);
+    put_columns(out, target, false);
+    fputs(", \"#\")), stored AS (", out);
+    put_insert_into(out, target);
+    fputs("SELECT ", out);
+    put_columns(out, target, false);
+    fputs(" FROM input ON CONFLICT (", out);
+    put_columns(out, target, true);
+    fputs(") DO NOTHING RETURNING ", out);
+    put_columns(out, target, true);
+    fputs("), numbered AS (SELECT ", out);
+    put_columns(out, target, true);
+    fputs(", \"#\", row_number() OVER (PARTITION BY ", out);
+    put_columns(out, target, true);
+    fprintf(out, " ORDER BY \"#\") AS \"#n\" FROM input WHERE (SELECT count(*) FROM stored) < $%zu::int8)"
+                 " SELECT \"#\" FROM numbered WHERE \"#n\" > 1 OR (",
+            target->column_count + 1);
+    put_columns(out, target, true);
+    fputs(") NOT IN (SELECT ", out);
+    put_columns(out, target, true);
+    fputs(" FROM stored) ORDER BY \"#\"", out);
+}
+
+char *sql_insert(const struct target *target)
+{
+    struct text text;
+    text_open(&text);
+    if (target->key_count > 0) {
+        put_keyed(text.out, target);
+    } else {
+        put_insert_into(text.out, target);
+        fputs("SELECT * FROM ", text.out);
+        put_unnest(text.out, target);
+    }
+    return text_close(&text);
+}
+
+// ---- parameters ----
+
+void sql_params_init(struct sql_params *params)
+{
+    *params = (struct sql_params){0};
+}
+
+void sql_params_fini(struct sql_params *params)
+{
+    for (size_t i = 0; i < params->capacity; i++)
+        sql_array_fini(&params->arrays[i]);
+    free(params->arrays);
+    free(params->values);
+    free(params->lengths);
+    free(params->formats);
+    free(params->types);
+}
+
+static void reserve(struct sql_params *params, size_t count)
+{
+    if (count > params->capacity) {
+        params->arrays = mem_realloc(params->arrays, count, sizeof *params->arrays);
+        memset(params->arrays + params->capacity, 0,
+               (count - params->capacity) * sizeof *params->arrays);
+        params->values = mem_realloc(params->values, count, sizeof *params->values);
+        params->lengths = mem_realloc(params->lengths, count, sizeof *params->lengths);
+        params->formats = mem_realloc(params->formats, count, sizeof *params->formats);
+        params->types = mem_realloc(params->types, count, sizeof *params->types);
+        params->capacity = count;
+    }
+    params->params = (struct pg_params){
+        .count = (int)count,
+        .types = params->types,
+        .values = params->values,
+        .lengths = params->lengths,
+        .formats = params->formats,
+    };
+}
+
+static void set_array(struct sql_params *params, size_t index)
+{
+    sql_array_end(&params->arrays[index]);
+    params->values[index] = (const char *)params->arrays[index].bytes;
+    params->lengths[index] = (int)params->arrays[index].length;
+    params->formats[index] = 1;
+}
+
+// A number as the bytes of an int8, in the room of an array.
+static void set_count(struct sql_params *params, size_t index, size_t count)
+{
+    struct sql_array *array = &params->arrays[index];
+    struct value number = {.integer = (int64_t)count};
+    sql_array_start(array, COLUMN_INT8, 1);
+    sql_array_add(array, COLUMN_INT8, &number);
+    params->values[index] = (const char *)array->bytes + array->length - 8;
+    params->lengths[index] = 8;
+    params->formats[index] = 1;
+}
+
+size_t sql_encode_rows(struct sql_params *params, const struct batch_group *group, size_t first,
+                       size_t last)
+{
+    const struct target *target = group->target;
+    size_t columns = target->column_count, count = last - first;
+    if (group->refused > 0)
+        for (size_t row = first; row < last; row++)
+            count -= group->outcomes[row] == VERDICT_REJECTED;
+    reserve(params, columns + (target->key_count > 0));
+    for (size_t column = 0; column < columns; column++) {
+        enum column_type type = target->columns[column].type;
+        struct sql_array *array = &params->arrays[column];
+        sql_array_start(array, type, count);
+        for (size_t row = first; row < last; row++)
+            if (group->outcomes[row] != VERDICT_REJECTED)
+                sql_array_add(array, type, &group->values[row * columns + column]);
+        set_array(params, column);
+    }
+    if (target->key_count > 0)
+        set_count(params, columns, count);
+    return count;
+}
+
+void sql_encode_types(struct sql_params *params, const struct target *target)
+{
+    reserve(params, target->column_count + (target->key_count > 0));
+    for (size_t i = 0; i < target->column_count; i++)
+        params->types[i] = sql_array_oid(target->columns[i].type);
+    if (target->key_count > 0)
+        params->types[target->column_count] = 20; // int8
+}
+
+// ---- rejects ----
+
+enum reject_column {
+    REJECT_RECEIVED_AT,
+    REJECT_SOURCE,
+    REJECT_MAPPING,
+    REJECT_TOPIC,
+    REJECT_PAYLOAD,
+    REJECT_PAYLOAD_LENGTH,
+    REJECT_PROPERTIES,
+    REJECT_QOS,
+    REJECT_RETAIN,
+    REJECT_DUP,
+    REJECT_REASON,
+    REJECT_DETAIL,
+    REJECT_SQLSTATE,
+    REJECT_COLUMNS,
+};
+
+static const enum column_type reject_types[REJECT_COLUMNS] = {
+    [REJECT_RECEIVED_AT] = COLUMN_TIMESTAMPTZ, [REJECT_SOURCE] = COLUMN_TEXT,
+    [REJECT_MAPPING] = COLUMN_TEXT,            [REJECT_TOPIC] = COLUMN_TEXT,
+    [REJECT_PAYLOAD] = COLUMN_BYTEA,           [REJECT_PAYLOAD_LENGTH] = COLUMN_INT8,
+    [REJECT_PROPERTIES] = COLUMN_JSONB,        [REJECT_QOS] = COLUMN_INT2,
+    [REJECT_RETAIN] = COLUMN_BOOL,             [REJECT_DUP] = COLUMN_BOOL,
+    [REJECT_REASON] = COLUMN_TEXT,             [REJECT_DETAIL] = COLUMN_TEXT,
+    [REJECT_SQLSTATE] = COLUMN_TEXT,
+};
+
+const char *sql_insert_rejects(void)
+{
+    return "INSERT INTO sensorlog.reject (received_at, source, mapping, topic, payload,"
+           " payload_length, properties, qos, retain, dup, reason, detail, sqlstate)"
+           " SELECT * FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::text[],"
+           " $5::bytea[], $6::int8[], $7::jsonb[], $8::int2[], $9::bool[], $10::bool[],"
+           " $11::text[], $12::text[], $13::text[])";
+}
+
+void sql_encode_reject_types(struct sql_params *params)
+{
+    reserve(params, REJECT_COLUMNS);
+    for (size_t i = 0; i < REJECT_COLUMNS; i++)
+        params->types[i] = sql_array_oid(reject_types[i]);
+}
+
+static struct value bytes_value(const void *bytes, size_t length)
+{
+    return (struct value){.bytes = bytes, .length = (uint32_t)length, .null = !bytes};
+}
+
+static struct value text_value(const char *text)
+{
+    return bytes_value(text, text ? strlen(text) : 0);
+}
+
+static void put_json_string(FILE *out, const char *text, size_t length)
+{
+    fputc('"', out);
+    for (size_t i = 0; i < length; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if (c == '"' || c == '\\')
+            fprintf(out, "\\%c", c);
+        else if (c < 0x20)
+            fprintf(out, "\\u%04x", c);
+        else
+            fputc(c, out);
+    }
+    fputc('"', out);
+}
+
+static void put_hex_string(FILE *out, const char *bytes, size_t length)
+{
+    fputc('"', out);
+    for (size_t i = 0; i < length; i++)
+        fprintf(out, "%02x", (unsigned char)bytes[i]);
+    fputc('"', out);
+}
+
+// User properties may repeat and have an order, so they are pairs in an array.
+static void put_user_properties(FILE *out, const struct message *message)
+{
+    const char *separator = "";
+    fputs("\"user\": [", out);
+    for (uint32_t i = 0; i < message->property_count; i++) {
+        const struct message_property *property = &message->properties[i];
+        if (property->kind != MESSAGE_USER_PROPERTY)
+            continue;
+        fprintf(out, "%s[", separator);
+        put_json_string(out, property->name, property->name_length);
+        fputs(", ", out);
+        put_json_string(out, property->value, property->value_length);
+        fputc(']', out);
+        separator = ", ";
+    }
+    fputs("]", out);
+}
+
+static void put_other_property(FILE *out, const struct message_property *property)
+{
+    static const char *const names[] = {
+        [MESSAGE_CONTENT_TYPE] = "content_type",
+        [MESSAGE_RESPONSE_TOPIC] = "response_topic",
+        [MESSAGE_CORRELATION_DATA] = "correlation_data",
+        [MESSAGE_PAYLOAD_FORMAT] = "payload_format",
+        [MESSAGE_EXPIRY] = "message_expiry",
+    };
+    fprintf(out, ", \"%s\": ", names[property->kind]);
+    switch (property->kind) {
+    case MESSAGE_CORRELATION_DATA: put_hex_string(out, property->value, property->value_length); break;
+    case MESSAGE_PAYLOAD_FORMAT:
+    case MESSAGE_EXPIRY: fwrite(property->value, 1, property->value_length, out); break;
+    default: put_json_string(out, property->value, property->value_length); break;
+    }
+}
+
+// NULL where the message has none; the caller frees.
+static char *properties_json(const struct message *message)
+{
+    if (message->property_count == 0)
+        return NULL;
+    struct text text;
+    text_open(&text);
+    fputc('{', text.out);
+    put_user_properties(text.out, message);
+    for (uint32_t i = 0; i < message->property_count; i++)
+        if (message->properties[i].kind != MESSAGE_USER_PROPERTY)
+            put_other_property(text.out, &message->properties[i]);
+    fputc('}', text.out);
+    return text_close(&text);
+}
+
+static void add_reject(struct sql_params *params, const struct batch_reject *reject)
+{
+    const struct message *message = reject->message;
+    char *properties = properties_json(message);
+    const struct value values[REJECT_COLUMNS] = {
+        [REJECT_RECEIVED_AT] = {.integer = message->received_us},
+        [REJECT_SOURCE] = text_value(message->source->name),
+        [REJECT_MAPPING] = text_value(reject->target ? reject->target->mapping : NULL),
+        [REJECT_TOPIC] = bytes_value(message->topic, message->topic_length),
+        [REJECT_PAYLOAD] = bytes_value(message->payload, message->payload_length),
+        [REJECT_PAYLOAD_LENGTH] = {.integer = (int64_t)message->full_length},
+        [REJECT_PROPERTIES] = text_value(properties),
+        [REJECT_QOS] = {.integer = message->qos},
+        [REJECT_RETAIN] = {.boolean = message->retain},
+        [REJECT_DUP] = {.boolean = message->dup},
+        [REJECT_REASON] = text_value(reject->reason),
+        [REJECT_DETAIL] = text_value(reject->detail),
+        [REJECT_SQLSTATE] = text_value(*reject->sqlstate ? reject->sqlstate : NULL),
+    };
+    for (size_t i = 0; i < REJECT_COLUMNS; i++)
+        sql_array_add(&params->arrays[i], reject_types[i], &values[i]);
+    free(properties);
+}
+
+void sql_encode_rejects(struct sql_params *params, const struct batch *batch)
+{
+    reserve(params, REJECT_COLUMNS);
+    for (size_t i = 0; i < REJECT_COLUMNS; i++)
+        sql_array_start(&params->arrays[i], reject_types[i], batch->reject_count);
+    for (size_t i = 0; i < batch->reject_count; i++)
+        add_reject(params, &batch->rejects[i]);
+    for (size_t i = 0; i < REJECT_COLUMNS; i++)
+        set_array(params, i);
+}

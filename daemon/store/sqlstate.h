@@ -1,0 +1,16 @@
+// What an SQLSTATE means for a batch.
+#pragma once
+
+#include "store/pg.h"
+
+enum sql_action {
+    SQL_RETRY,     // the same again, at once
+    SQL_WAIT,      // the same again, after a while
+    SQL_FENCED,    // the writer's epoch is over
+    SQL_PARTITION, // the table has no partition for a row
+    SQL_ISOLATE,   // some row is at fault: find it
+    SQL_STOP,      // the mapping's statement is at fault: all its rows are
+};
+
+// For the error of a statement that writes a mapping's rows, or of COMMIT.
+enum sql_action sql_action_of(const char *sqlstate, const char *constraint);

@@ -1,0 +1,452 @@
+// The batch writer: while the connections commit, the next batch gathers.
+#include "store/writer.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "store/catalog.h"
+#include "store/lane.h"
+
+enum {
+    LINGER_TICKS = 8,     // per linger: how often it is looked whether the input has gone quiet
+    PARTITION_TRIES = 5,
+};
+
+struct writer {
+    struct loop *loop;
+    struct catalog *catalog;
+    struct budget *budget;
+    struct writer_options options;
+    struct lane_epoch epoch;
+    struct lane_counters lane_counters;
+    struct writer_counters counters;
+    struct lane **lanes;
+    struct batch *gathering;
+    struct list ready;     // batches that are full, or came back
+    struct list preparing; // batches whose partitions are being made
+    struct list spare;     // empty, with the memory of their last use
+    unsigned spares;
+    struct loop_task *flush;
+    bool started;
+    // linger
+    struct loop_timer *tick;
+    unsigned ticks;
+    size_t rows_at_tick;
+    bool hurried;
+    // drain
+    loop_fn *drained;
+    void *drained_arg;
+    char state[640];
+};
+
+static struct batch *batch_of(struct list *node)
+{
+    return list_entry(node, struct batch, node);
+}
+
+static struct batch *spare_batch(struct writer *writer)
+{
+    struct list *node = list_take(&writer->spare);
+    if (!node)
+        return batch_new(writer->budget);
+    writer->spares--;
+    return batch_of(node);
+}
+
+static size_t gathered(const struct writer *writer)
+{
+    return writer->gathering->row_count + writer->gathering->reject_count;
+}
+
+// ---- partitions ----
+
+// A batch that waits for the catalog.
+struct preparation {
+    struct writer *writer;
+    struct batch *batch;
+    struct batch_group *group;
+};
+
+static void refuse_rows(struct writer *writer, struct batch *batch, struct batch_group *group,
+                        bool without_partition, const char *reason, const char *detail,
+                        const char *sqlstate)
+{
+    const struct target *target = group->target;
+    for (size_t row = 0; row < group->count; row++) {
+        int64_t time = group->values[row * target->column_count].integer;
+        if (!without_partition || !catalog_has(writer->catalog, target, time))
+            batch_refuse_row(batch, group, row, reason, detail, sqlstate);
+    }
+}
+
+static void prepared(void *arg, bool ok, const char *detail)
+{
+    struct preparation *preparation = arg;
+    struct writer *writer = preparation->writer;
+    struct batch *batch = preparation->batch;
+    if (!ok)
+        refuse_rows(writer, batch, preparation->group, true, "no partition", detail, "");
+    list_remove(&batch->node);
+    list_prepend(&writer->ready, &batch->node);
+    free(preparation);
+    loop_task_schedule(writer->flush);
+}
+
+static struct preparation *start_preparing(struct writer *writer, struct batch *batch,
+                                           struct batch_group *group)
+{
+    struct preparation *preparation = mem_alloc(sizeof *preparation);
+    *preparation = (struct preparation){writer, batch, group};
+    list_append(&writer->preparing, &batch->node);
+    return preparation;
+}
+
+// The times of the group's rows that have no partition; NULL where there are none. The caller frees.
+static int64_t *missing_times(struct writer *writer, const struct batch_group *group, size_t *count)
+{
+    int64_t *times = NULL;
+    size_t capacity = 0;
+    *count = 0;
+    for (size_t row = 0; row < group->count; row++) {
+        int64_t time = group->values[row * group->target->column_count].integer;
+        if (group->outcomes[row] == VERDICT_REJECTED ||
+            catalog_has(writer->catalog, group->target, time))
+            continue;
+        times = mem_grow(times, *count, &capacity, sizeof *times);
+        times[(*count)++] = time;
+    }
+    return times;
+}
+
+// Whether the batch can be sent now; else it comes back to the ready ones.
+static bool prepare(struct writer *writer, struct batch *batch)
+{
+    for (size_t i = 0; i < batch->group_count; i++) {
+        struct batch_group *group = &batch->groups[i];
+        size_t count;
+        int64_t *times = missing_times(writer, group, &count);
+        if (!times)
+            continue;
+        catalog_need(writer->catalog, group->target, times, count, prepared,
+                     start_preparing(writer, batch, group));
+        free(times);
+        return false;
+    }
+    return true;
+}
+
+// ---- dispatch ----
+
+static bool gathering_due(const struct writer *writer)
+{
+    return gathered(writer) > 0 && (writer->options.linger_ms == 0 || writer->hurried ||
+                                    writer->drained || gathered(writer) >= writer->options.max_rows);
+}
+
+static struct batch *next_batch(struct writer *writer)
+{
+    struct list *node = list_take(&writer->ready);
+    if (node)
+        return batch_of(node);
+    if (!gathering_due(writer))
+        return NULL;
+    struct batch *batch = writer->gathering;
+    writer->gathering = spare_batch(writer);
+    writer->hurried = false;
+    loop_timer_stop(writer->tick);
+    return batch;
+}
+
+static struct lane *idle_lane(struct writer *writer)
+{
+    for (unsigned i = 0; i < writer->options.connections; i++)
+        if (lane_idle(writer->lanes[i]))
+            return writer->lanes[i];
+    return NULL;
+}
+
+static bool all_quiet(struct writer *writer)
+{
+    if (writer_usable(writer) == 0)
+        return true;
+    if (gathered(writer) > 0 || !list_empty(&writer->ready) || !list_empty(&writer->preparing))
+        return false;
+    for (unsigned i = 0; i < writer->options.connections; i++)
+        if ((lane_usable(writer->lanes[i]) && !lane_idle(writer->lanes[i])) ||
+            lane_unresolved(writer->lanes[i]))
+            return false;
+    return true;
+}
+
+static void tell_if_drained(struct writer *writer)
+{
+    if (!writer->drained || !all_quiet(writer))
+        return;
+    loop_fn *drained = writer->drained;
+    writer->drained = NULL;
+    drained(writer->drained_arg);
+}
+
+// A free connection takes all that waits.
+static void dispatch(struct writer *writer)
+{
+    struct lane *lane;
+    while (writer->epoch.current != 0 && !writer->epoch.raising && (lane = idle_lane(writer))) {
+        struct batch *batch = next_batch(writer);
+        if (!batch)
+            break;
+        if (!prepare(writer, batch))
+            continue;
+        writer->counters.commits_by_timer += loop_in_timer(writer->loop);
+        lane_commit(lane, batch);
+    }
+}
+
+static void flush(void *arg)
+{
+    struct writer *writer = arg;
+    dispatch(writer);
+    tell_if_drained(writer);
+}
+
+// ---- what the lanes say ----
+
+static void lane_ready(void *arg)
+{
+    flush(arg);
+}
+
+static void count(struct writer *writer, const struct batch *batch)
+{
+    for (size_t i = 0; i < batch->group_count; i++)
+        writer->counters.rows += batch->groups[i].count - batch->groups[i].refused;
+    writer->counters.rejects += batch->reject_count;
+}
+
+static void lane_committed(void *arg, struct batch *batch)
+{
+    struct writer *writer = arg;
+    count(writer, batch);
+    batch_settle(batch);
+    if (writer->spares > writer->options.connections) {
+        batch_free(batch);
+        return;
+    }
+    list_append(&writer->spare, &batch->node);
+    writer->spares++;
+}
+
+static void stop_target(struct writer *writer, struct batch *batch,
+                        const struct lane_failure *failure)
+{
+    struct target *target = failure->target;
+    char detail[640];
+    snprintf(detail, sizeof detail, "table \"%s\".\"%s\": %s (SQLSTATE %s)", target->schema,
+             target->table, failure->message, failure->sqlstate);
+    catalog_stop(writer->catalog, target, detail);
+    refuse_rows(writer, batch, &batch->groups[target->index], false, "mapping stopped", detail,
+                failure->sqlstate);
+}
+
+static void lane_returned(void *arg, struct batch *batch, const struct lane_failure *failure)
+{
+    struct writer *writer = arg;
+    enum sql_action action = failure->action;
+    if (action == SQL_PARTITION && batch->attempts > PARTITION_TRIES)
+        action = SQL_STOP;
+    if (action == SQL_PARTITION) {
+        struct batch_group *group = &batch->groups[failure->target->index];
+        catalog_refresh(writer->catalog, failure->target, prepared,
+                        start_preparing(writer, batch, group));
+        return;
+    }
+    if (action == SQL_STOP)
+        stop_target(writer, batch, failure);
+    list_prepend(&writer->ready, &batch->node); // it is older than what waits there
+    loop_task_schedule(writer->flush);
+}
+
+static void lane_epoch_moved(void *arg)
+{
+    struct writer *writer = arg;
+    for (unsigned i = 0; i < writer->options.connections; i++)
+        lane_epoch_changed(writer->lanes[i]);
+    loop_task_schedule(writer->flush);
+}
+
+static void lane_backends(void *arg, char *text, size_t size)
+{
+    const struct writer *writer = arg;
+    size_t used = (size_t)snprintf(text, size, "{");
+    const char *separator = "";
+    for (unsigned i = 0; i < writer->options.connections && used + 16 < size; i++) {
+        int backend = lane_backend(writer->lanes[i]);
+        if (backend == 0)
+            continue;
+        used += (size_t)snprintf(text + used, size - used, "%s%d", separator, backend);
+        separator = ",";
+    }
+    snprintf(text + used, size - used, "}");
+}
+
+// ---- linger ----
+
+// The input has gone quiet when no row has come since the last tick.
+static void tick(void *arg)
+{
+    struct writer *writer = arg;
+    size_t rows = gathered(writer);
+    if (++writer->ticks >= LINGER_TICKS || rows == writer->rows_at_tick) {
+        writer->hurried = true;
+        flush(writer);
+        return;
+    }
+    writer->rows_at_tick = rows;
+    loop_timer_start(writer->tick, writer->options.linger_ms / LINGER_TICKS + 1);
+}
+
+static void start_linger(struct writer *writer)
+{
+    if (loop_timer_pending(writer->tick) || writer->hurried)
+        return;
+    writer->ticks = 0;
+    writer->rows_at_tick = gathered(writer);
+    loop_timer_start(writer->tick, writer->options.linger_ms / LINGER_TICKS + 1);
+}
+
+// ---- gathering ----
+
+struct batch *writer_begin(struct writer *writer)
+{
+    if (gathered(writer) >= writer->options.max_rows) {
+        list_append(&writer->ready, &writer->gathering->node);
+        writer->gathering = spare_batch(writer);
+    }
+    return writer->gathering;
+}
+
+void writer_end(struct writer *writer)
+{
+    if (gathered(writer) == 0)
+        return;
+    if (writer->options.linger_ms > 0 && !gathering_due(writer))
+        start_linger(writer);
+    else if (idle_lane(writer))
+        loop_task_schedule(writer->flush);
+}
+
+void writer_hurry(struct writer *writer)
+{
+    writer->hurried = true;
+    if (idle_lane(writer))
+        loop_task_schedule(writer->flush);
+}
+
+void writer_drain(struct writer *writer, loop_fn *done, void *arg)
+{
+    writer->drained = done;
+    writer->drained_arg = arg;
+    loop_task_schedule(writer->flush);
+}
+
+// ---- life ----
+
+struct writer *writer_new(struct loop *loop, struct worker *worker, struct catalog *catalog,
+                          struct budget *budget, const struct writer_options *options)
+{
+    struct writer *writer = mem_zalloc(sizeof *writer);
+    writer->loop = loop;
+    writer->catalog = catalog;
+    writer->budget = budget;
+    writer->options = *options;
+    writer->epoch.writer = options->name;
+    list_init(&writer->ready);
+    list_init(&writer->preparing);
+    list_init(&writer->spare);
+    writer->gathering = batch_new(budget);
+    writer->flush = loop_task_new(loop, flush, writer);
+    writer->tick = loop_timer_new(loop, tick, writer);
+    const struct lane_calls calls = {
+        .ready = lane_ready,
+        .committed = lane_committed,
+        .returned = lane_returned,
+        .epoch_changed = lane_epoch_moved,
+        .backends = lane_backends,
+        .arg = writer,
+    };
+    writer->lanes = mem_zalloc(options->connections * sizeof *writer->lanes);
+    for (unsigned i = 0; i < options->connections; i++)
+        writer->lanes[i] = lane_new(loop, worker, i, options->conninfo, &writer->epoch,
+                                    &writer->lane_counters, &calls);
+    return writer;
+}
+
+void writer_start(struct writer *writer)
+{
+    if (writer->started)
+        return;
+    writer->started = true;
+    for (unsigned i = 0; i < writer->options.connections; i++)
+        lane_start(writer->lanes[i]);
+}
+
+static void free_batches(struct list *list)
+{
+    for (struct list *node; (node = list_take(list));) {
+        struct batch *batch = batch_of(node);
+        batch_abandon(batch);
+        batch_free(batch);
+    }
+}
+
+void writer_free(struct writer *writer)
+{
+    if (!writer)
+        return;
+    for (unsigned i = 0; i < writer->options.connections; i++)
+        lane_free(writer->lanes[i]);
+    free(writer->lanes);
+    list_append(&writer->ready, &writer->gathering->node);
+    free_batches(&writer->ready);
+    free_batches(&writer->preparing);
+    free_batches(&writer->spare);
+    loop_task_free(writer->flush);
+    loop_timer_free(writer->tick);
+    free(writer);
+}
+
+const struct writer_counters *writer_counters(struct writer *writer)
+{
+    struct writer_counters *counters = &writer->counters;
+    counters->commits = writer->lane_counters.commits;
+    counters->failures = writer->lane_counters.failures;
+    counters->resolved_committed = writer->lane_counters.resolved_committed;
+    counters->resolved_repeated = writer->lane_counters.resolved_repeated;
+    return counters;
+}
+
+unsigned writer_usable(const struct writer *writer)
+{
+    unsigned usable = 0;
+    for (unsigned i = 0; i < writer->options.connections; i++)
+        usable += lane_usable(writer->lanes[i]);
+    return usable;
+}
+
+const char *writer_state(struct writer *writer)
+{
+    unsigned usable = writer_usable(writer);
+    if (usable == writer->options.connections)
+        return "ok";
+    const char *trouble = "";
+    for (unsigned i = 0; i < writer->options.connections; i++)
+        if (!lane_usable(writer->lanes[i]))
+            trouble = lane_trouble(writer->lanes[i]);
+    snprintf(writer->state, sizeof writer->state, "%u of %u connections: %s", usable,
+             writer->options.connections, trouble);
+    return writer->state;
+}

@@ -1,0 +1,146 @@
+#!/usr/bin/python3
+"""make bench: figures of this machine, in tables; nothing is asserted. Needs PostgreSQL in the environment
+(tests/with_postgres.sh). run.py [--repeat N] [--quick] [sink|cpu|end|python]..."""
+import argparse
+import os
+import pathlib
+import statistics
+import subprocess
+
+import rig
+
+median = statistics.median
+
+
+def thousands(number):
+    return f'{number:,.0f}'
+
+
+class Report:
+    """Markdown, to standard output as it comes and to a file."""
+
+    def __init__(self, path):
+        self.file = open(path, 'w')
+
+    def line(self, text=''):
+        print(text, flush=True)
+        print(text, file=self.file, flush=True)
+
+    def head(self, title, columns):
+        self.line(f'\n### {title}\n')
+        self.row(columns)
+        self.row(['---'] + ['---:'] * (len(columns) - 1))
+
+    def row(self, cells):
+        self.line('| ' + ' | '.join(map(str, cells)) + ' |')
+
+
+def sink(bench, report, repeat, scale):
+    """The batch writer over the bare libpq program, in equal batches."""
+    report.head('Sink: rows/s of the batch writer fed from memory, and of bare libpq (its best depth of 1, 2)',
+                ['rows per commit', 'connections', 'bare libpq', 'sensorlogd', 'ratio', 'target'])
+    for batch, batches in [(20, 3000), (1000, 400), (10000, 50)]:
+        for connections in [1, 2, 4]:
+            bare, ours, ratios = [], [], []
+            for _ in range(repeat):
+                speeds = []
+                for program, depth in [('bare_libpq', [1]), ('bare_libpq', [2]), ('sink', [])]:
+                    bench.reset()
+                    done = rig.run(program, batch, max(1, batches * connections // scale), connections,
+                                   *depth)
+                    speeds.append(done['rows'] / done['seconds'])
+                bare.append(max(speeds[:2]))
+                ours.append(speeds[2])
+                ratios.append(ours[-1] / bare[-1])
+            report.row([thousands(batch), connections, thousands(median(bare)),
+                        thousands(median(ours)), f'{median(ratios):.2f}', '0.90'])
+
+
+def cpu(bench, report, repeat, scale):
+    """What a message costs the daemon when a scripted broker feeds it as fast as it takes."""
+    report.head('CPU and memory of the daemon, fed by a scripted broker',
+                ['payload', 'window', 'messages/s', 'CPU us/message', 'target', 'RSS MiB', 'peak MiB',
+                 'target'])
+    for kind, target in [('text', '1.0'), ('json', '1.5')]:
+        for window in [1000, 10000]:
+            runs = [bench.feed(kind, 600000 // scale, window) for _ in range(repeat)]
+            report.row([kind, thousands(window),
+                        thousands(median(run['messages'] / run['seconds'] for run in runs)),
+                        f'{median(run["cpu"] / run["messages"] * 1e6 for run in runs):.2f}', target,
+                        f'{median(run["rss_kib"] for run in runs) / 1024:.1f}',
+                        f'{median(run["peak_kib"] for run in runs) / 1024:.1f}',
+                        '12' if window == 1000 else ''])
+
+
+def commit_latency(bench):
+    """Seconds of one commit of 20 rows by bare libpq, one after the other."""
+    bench.reset()
+    done = rig.run('bare_libpq', 20, 500, 1, 1)
+    return done['seconds'] * 20 / done['rows']
+
+
+def end(bench, report, repeat, scale):
+    """Behind mosquitto, over a subscriber that only acknowledges."""
+    report.head('End to end behind mosquitto: messages/s',
+                ['in flight', 'acknowledges only', '20 / commit latency', 'sensorlogd', 'CPU us/message',
+                 'ratio', 'target'])
+    for in_flight, target in [(0, '0.95'), (None, '0.90')]:
+        acknowledged, bounds, stored, used, ratios = [], [], [], [], []
+        for _ in range(repeat):
+            speed, _ = bench.pass_to([rig.PROGRAMS / 'ackonly'], 'text', 100000 // scale, in_flight)
+            acknowledged.append(speed)
+            bounds.append(20 / commit_latency(bench))
+            speed, cost = bench.pass_to_daemon('text', 100000 // scale, in_flight)
+            stored.append(speed)
+            used.append(cost)
+            reachable = acknowledged[-1] if in_flight == 0 else min(acknowledged[-1], bounds[-1])
+            ratios.append(speed / reachable)
+        report.row(['unlimited' if in_flight == 0 else '20 (default)', thousands(median(acknowledged)),
+                    '' if in_flight == 0 else thousands(median(bounds)), thousands(median(stored)),
+                    f'{median(used) * 1e6:.1f}', f'{median(ratios):.2f}', target])
+
+
+def python(bench, report, repeat, scale):
+    """Beside it, the scripts that people write today."""
+    report.head('Beside it, behind mosquitto with its limits lifted: paho-mqtt and psycopg2',
+                ['logger', 'messages/s', 'CPU us/message'])
+    logger = ['/usr/bin/python3', rig.HERE / 'python_logger.py']
+    loggers = [
+        ('Python, one INSERT per message', lambda: bench.pass_to([*logger, 'each'], 'text', 10000 // scale, 0)),
+        ('Python, batches', lambda: bench.pass_to([*logger, 'batch'], 'text', 50000 // scale, 0)),
+        ('sensorlogd', lambda: bench.pass_to_daemon('text', 100000 // scale, 0)),
+    ]
+    runs = [[measure() for _, measure in loggers] for _ in range(repeat)]
+    for (name, _), measured in zip(loggers, zip(*runs)):
+        report.row([name, thousands(median(speed for speed, _ in measured)),
+                    f'{median(cost for _, cost in measured) * 1e6:.0f}'])
+
+
+def machine(bench):
+    model = next((line.split(':')[1].strip() for line in open('/proc/cpuinfo')
+                  if line.startswith('model name')), 'unknown processor')
+    version, = bench.sql('SHOW server_version')
+    settings = ', '.join(f'{name}={bench.sql("SHOW " + name)[0]}'
+                         for name in ['fsync', 'synchronous_commit', 'max_wal_size'])
+    broker = subprocess.run(['mosquitto', '-h'], stdout=subprocess.PIPE, text=True).stdout.split('\n')[0]
+    return [f'{os.cpu_count()} cores of {model}', f'PostgreSQL {version} ({settings})', broker]
+
+
+def main():
+    sections = {'sink': sink, 'cpu': cpu, 'end': end, 'python': python}
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--repeat', type=int, default=5, help='runs, of which the medians are given')
+    parser.add_argument('--quick', action='store_true', help='a twentieth of the messages')
+    parser.add_argument('section', nargs='*', default=[], help=' '.join(sections))
+    arguments = parser.parse_args()
+
+    bench = rig.Rig()
+    path = pathlib.Path(rig.BUILD) / 'bench-results.md'
+    report = Report(path)
+    report.line(f'{"; ".join(machine(bench))}; medians of {arguments.repeat}')
+    for name in arguments.section or sections:
+        sections[name](bench, report, arguments.repeat, 20 if arguments.quick else 1)
+    print(f'\n(also in {path})')
+
+
+main()

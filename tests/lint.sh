@@ -1,0 +1,59 @@
+#!/bin/bash
+# Looks at the sources without running them: includes between rooms, warnings of a second compiler, format, size, shell.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+failed=0
+complain() {
+    echo "lint: $*" >&2
+    failed=1
+}
+
+# ---- rooms: who may include whom ----
+declare -A allowed=(
+    [base]="base"
+    [core]="base core"
+    [mqtt]="base core mqtt"
+    [store]="base core store"
+    [pipeline]="base core store pipeline"
+    [conf]="base core mqtt store pipeline conf"
+    [ops]="base core ops"
+)
+for room in "${!allowed[@]}"; do
+    while IFS=: read -r file line text; do
+        target=${text#*\"}
+        target=${target%%/*}
+        [[ " ${allowed[$room]} " == *" $target "* ]] ||
+            complain "$file:$line: $room must not include $target/"
+    done < <(grep -n '^#include "' daemon/"$room"/*.[ch] /dev/null)
+done
+while read -r file; do
+    [[ $file == daemon/store/pg*.c ]] || complain "$file: only store/pg knows libpq"
+done < <(grep -l 'libpq-fe.h' -r daemon)
+while read -r where; do
+    complain "$where: libpq's blocking calls are not for the daemon"
+done < <(grep -nE '\bPQ(exec|execParams|prepare|execPrepared|connectdb|connectdbParams)\(' -r daemon)
+
+# ---- size: files of 500 lines, functions of 60 ----
+for file in daemon/*.[ch] daemon/*/*.[ch]; do
+    lines=$(wc -l <"$file")
+    [ "$lines" -le 500 ] || complain "$file has $lines lines; 500 is the most"
+    awk -v file="$file" '
+        /^[a-z].*\)$/ || /^[a-z].*,$/ { start = FNR }
+        /^}$/ && start { if (FNR - start > 60) { print file ":" start ": a function of " FNR - start " lines; 60 is the most"; bad = 1 } start = 0 }
+        END { exit bad }' "$file" >&2 || failed=1
+done
+
+# ---- a second compiler ----
+packages="libevent libevent_openssl libpq libconfig inih libsystemd openssl"
+# shellcheck disable=SC2046,SC2086
+clang -fsyntax-only -std=c11 -D_GNU_SOURCE -DSENSORLOGD_VERSION='"lint"' -Werror -Wall -Wextra -Wshadow \
+    -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Idaemon -Itests/unit \
+    $(pkg-config --cflags $packages) daemon/*.c daemon/*/*.c || complain "clang has warnings"
+
+# ---- format and shell ----
+clang-format --dry-run -Werror daemon/*.[ch] daemon/*/*.[ch] || complain "clang-format would change the above"
+mapfile -t scripts < <(git ls-files --cached --others --exclude-standard -- '*.sh')
+shellcheck -S warning "${scripts[@]}" || complain "shellcheck"
+
+[ $failed -eq 0 ] && echo "lint: ok"
+exit $failed

@@ -1,0 +1,78 @@
+#!/bin/bash
+# Runs the tests: run.sh UNIT_TEST_PROGRAMS... -- PYTEST_ARGUMENTS...
+# The last line of its output is "N passed, N failed, N skipped", over both kinds; it fails if a test failed.
+# TEST_JOBS: how many system tests run at a time (default 2, where python3-pytest-xdist is installed).
+# TEST_UNIT_TIMEOUT: seconds that one unit test program may take (default 300).
+set -u
+
+passed=0 failed=0 skipped=0
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+# What cmocka has counted under a heading, "[  PASSED  ] 3 test(s).", over all groups of the program.
+cmocka_count() {
+    awk -v heading="$1" '
+        match($0, "\\[  " heading " *\\] [0-9]+ test\\(s\\)") {
+            split(substr($0, RSTART), words, /\] /)
+            count += words[2]
+            seen = 1
+        }
+        END { if (seen) print count }' "$scratch/output"
+}
+
+run_unit_test() {
+    local program=$1 status good bad omitted
+    echo "== $(basename "$program")"
+    timeout --kill-after=10 "${TEST_UNIT_TIMEOUT:-300}" "$program" >"$scratch/output" 2>&1
+    status=$?
+    good=$(cmocka_count PASSED)
+    bad=$(cmocka_count FAILED)
+    omitted=$(cmocka_count SKIPPED)
+    passed=$((passed + ${good:-0}))
+    failed=$((failed + ${bad:-0}))
+    skipped=$((skipped + ${omitted:-0}))
+    # A crash, a sanitizer's report, or an end before the first test is a failure that cmocka has not counted.
+    if { [ $status -ne 0 ] && [ "${bad:-0}" = 0 ]; } || [ -z "$good" ]; then
+        failed=$((failed + 1))
+        echo "$program: exit status $status"
+    fi
+    if [ $status -ne 0 ]; then
+        cat "$scratch/output"
+    else
+        echo "${good:-0} passed"
+    fi
+}
+
+run_system_tests() {
+    local jobs=${TEST_JOBS:-2} parallel=() status
+    if [ "$jobs" -gt 1 ] && /usr/bin/python3 -c 'import xdist' 2>/dev/null; then
+        parallel=(-n "$jobs" --dist loadfile)
+    fi
+    echo "== system tests"
+    TEST_COUNTS=$scratch/counts PYTHONDONTWRITEBYTECODE=1 \
+        /usr/bin/python3 -m pytest "${parallel[@]}" "$@"
+    status=$?
+    if [ ! -s "$scratch/counts" ]; then
+        failed=$((failed + 1))
+        return
+    fi
+    while read -r outcome count; do
+        declare -g "$outcome=$((${!outcome} + count))"
+    done <"$scratch/counts"
+    # Such as no test at all (5), or pytest itself has failed.
+    if [ $status -ne 0 ] && [ "$failed" = 0 ]; then
+        failed=1
+    fi
+}
+
+while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    run_unit_test "$1"
+    shift
+done
+if [ "${1-}" = -- ]; then
+    shift
+    run_system_tests "$@"
+fi
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]

@@ -1,0 +1,195 @@
+"""Fixtures of the system tests, what a failure shows, and how the tests are counted."""
+import os
+import signal
+
+import pytest
+
+from harness import broker as scripted
+from harness import cluster as postgresql
+from harness import daemon as sensorlogd
+from harness import metrics, mosquitto, processes, proxy
+
+_TEST_SECONDS = 120
+
+
+@pytest.fixture(scope="session")
+def _cluster():
+    cluster = postgresql.Cluster()
+    cluster.start()
+    yield cluster
+    cluster.remove()
+
+
+@pytest.fixture
+def cluster(_cluster):
+    """The PostgreSQL of this session, running; a test may stop it."""
+    processes.show_on_failure("PostgreSQL", _cluster.log)
+    _cluster.start()
+    yield _cluster
+    _cluster.start()
+
+
+@pytest.fixture
+def database(cluster):
+    """A fresh database."""
+    database = cluster.create_database()
+    yield database
+    cluster.start()
+    database.drop()
+
+
+@pytest.fixture
+def make_mosquitto():
+    """make_mosquitto(**options) starts one; see harness/mosquitto.py."""
+    made = []
+
+    def make(**options):
+        made.append(mosquitto.Mosquitto(**options))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.remove()
+
+
+@pytest.fixture
+def site(make_mosquitto):
+    """A mosquitto with no limits on what it queues."""
+    return make_mosquitto()
+
+
+@pytest.fixture
+def make_broker():
+    """make_broker() starts a scripted broker; nothing that comes to it may violate the specification."""
+    made = []
+
+    def make():
+        made.append(scripted.Broker())
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+    assert not [violation for one in made for violation in one.violations]
+
+
+@pytest.fixture
+def broker(make_broker):
+    """A scripted broker."""
+    return make_broker()
+
+
+@pytest.fixture
+def make_proxy():
+    """make_proxy(port) starts a proxy in front of the port."""
+    made = []
+
+    def make(port):
+        made.append(proxy.Proxy(port))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def configuration():
+    """configuration(conf, mappings) writes one, for what is not to be run as a daemon."""
+    made = []
+
+    def make(conf, mappings=()):
+        made.append(sensorlogd.Configuration(conf, mappings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.remove()
+
+
+@pytest.fixture
+def make_daemon(database):
+    """make_daemon(broker, mappings, ...) starts one on this test's database, as configuration_for() has it;
+    it has READY=1 and the database, unless wait_database is false; start=False leaves it stopped."""
+    made = []
+
+    def make(broker, mappings, *, start=True, wait_database=True, **how):
+        files, port = sensorlogd.configuration_for(database, broker, mappings, **how)
+        made.append(sensorlogd.Daemon(files, port))
+        if start:
+            made[-1].start()
+            if wait_database:
+                made[-1].wait_database()
+        return made[-1]
+
+    yield make
+    for one in made:
+        try:
+            if one.running:
+                metrics.books_balance(one.metrics())
+        finally:
+            one.end()
+            one.configuration.remove()
+
+
+# A test that hangs is interrupted where it hangs.
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    marker = item.get_closest_marker("limit")
+    seconds = marker.args[0] if marker else _TEST_SECONDS
+
+    def expired(_number, _frame):
+        pytest.fail(f"not done after {seconds} s")
+
+    previous = signal.signal(signal.SIGALRM, expired)
+    signal.alarm(seconds)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, previous)
+
+
+# A failure shows the end of what each program of the test has said.
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    processes.logs_of_this_test.clear()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport():
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed:
+        for title, log, mark in processes.logs_of_this_test:
+            report.sections.append((f"{title} ({report.when})", "\n".join(log.lines(mark)[-60:])))
+
+
+# Counting, for tests/run.sh: each test once, by the worst that happened to it.
+
+_outcomes = {}
+_WORST = ("passed", "skipped", "failed")
+
+
+def _count(name, outcome):
+    _outcomes[name] = max(_outcomes.get(name, "passed"), outcome, key=_WORST.index)
+
+
+def pytest_runtest_logreport(report):
+    _count(report.nodeid, report.outcome)
+
+
+def pytest_collectreport(report):
+    if report.failed:
+        _count(report.nodeid, "failed")
+
+
+def pytest_sessionfinish(session):
+    path = os.environ.get("TEST_COUNTS")
+    if path and not hasattr(session.config, "workerinput"):
+        with open(path, "w") as counts:
+            for outcome in _WORST:
+                print(outcome, sum(one == outcome for one in _outcomes.values()), file=counts)

@@ -1,0 +1,60 @@
+"""The daemon's metrics, and whether its books balance."""
+import re
+import urllib.request
+
+_LINE = re.compile(r"(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})?\s+(?P<value>\S+)(?:\s+\d+)?$")
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+
+class Metrics(dict):
+    """{'name{label="value"}': number}, and sums over labels."""
+
+    def total(self, name, **labels):
+        """The sum of the samples of this name that have these labels."""
+        return sum(value for key, value in self._samples(name, labels))
+
+    def _samples(self, name, labels):
+        for key, value in self.items():
+            found = _LINE.match(f"{key} 0")
+            if found["name"] == name and labels.items() <= _labels(found).items():
+                yield key, value
+
+    def values_of(self, name, label):
+        """The values that the label has in the samples of this name."""
+        return {_labels(_LINE.match(f"{key} 0"))[label] for key, _ in self._samples(name, {})}
+
+
+def _labels(found):
+    return dict(_LABEL.findall(found["labels"] or ""))
+
+
+def parse(text):
+    """Metrics out of Prometheus' text format; anything else in it is an error."""
+    metrics = Metrics()
+    for line in text.splitlines():
+        if not line or line.startswith("#"):
+            continue
+        found = _LINE.match(line)
+        assert found, f"not a line of metrics: {line!r}"
+        key = line[:found.end("labels") + 1] if found["labels"] is not None else found["name"]
+        assert key not in metrics, f"{key} twice"
+        metrics[key] = float(found["value"])
+    return metrics
+
+
+def fetch(port, timeout=10):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=timeout) as answer:
+        return parse(answer.read().decode())
+
+
+def books_balance(metrics):
+    """Received = the sum of the verdicts + pending: per source in messages, per mapping in parts."""
+    for label, received, settled, pending in (
+            ("source", "sensorlog_messages_received_total", "sensorlog_messages_total", "sensorlog_messages_pending"),
+            ("mapping", "sensorlog_parts_received_total", "sensorlog_parts_total", "sensorlog_parts_pending")):
+        for value in metrics.values_of(received, label):
+            of = {label: value}
+            books = metrics.total(received, **of), metrics.total(settled, **of), metrics.total(pending, **of)
+            assert books[0] == books[1] + books[2], \
+                f"{label} {value}: {books[0]:g} received, {books[1]:g} settled, {books[2]:g} pending"
+            assert min(books) >= 0, f"{label} {value}: {books}"

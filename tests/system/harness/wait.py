@@ -1,0 +1,23 @@
+"""Waiting for what must come to be true, never for a time."""
+import os
+import time
+
+# A sanitizer build, or a loaded machine, may ask for more patience: it costs only where a test fails.
+PATIENCE = float(os.environ.get("TEST_PATIENCE", "30"))
+
+
+class TimedOut(AssertionError):
+    """What was waited for did not come."""
+
+
+def wait_until(predicate, what, timeout=None, interval=0.01):
+    """Polls until predicate() is true and returns its value; what says, for people, what was waited for."""
+    timeout = PATIENCE if timeout is None else timeout
+    deadline = time.monotonic() + timeout
+    while True:
+        value = predicate()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise TimedOut(f"waited {timeout:g} s in vain for: {what} (last seen: {value!r})")
+        time.sleep(interval)

@@ -1,0 +1,134 @@
+"""Under systemd: the unit, readiness, status and stop, heard by a notify socket of the test's own."""
+import glob
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from harness.daemon import BINARY, repository
+from harness.mappings import COUNT, count
+from harness.wait import wait_until
+
+
+def test_the_unit_is_verified_without_a_word(tmp_path):
+    """As it would be once installed: the binary under test and the manual pages are put where it looks for them."""
+    with open(repository("systemd", "sensorlogd.service")) as file:
+        text = file.read()
+    unit, replaced = re.subn(r"^(Exec\w+=)/\S*/sensorlogd\b", rf"\g<1>{BINARY}", text, flags=re.M)
+    assert replaced
+    (tmp_path / "sensorlogd.service").write_text(unit)
+    for page in glob.glob(repository("man", "*.[1-8]")):
+        section = tmp_path / f"man/man{page[-1]}"
+        section.mkdir(parents=True, exist_ok=True)
+        shutil.copy(page, section)
+    result = subprocess.run(["systemd-analyze", "verify", str(tmp_path / "sensorlogd.service")],
+                            env={**os.environ, "MANPATH": str(tmp_path / "man")}, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_the_unit_says_what_the_daemon_keeps():
+    with open(repository("systemd", "sensorlogd.service")) as file:
+        lines = [line.replace(" ", "") for line in file.read().splitlines()]
+    assert "Type=notify" in lines
+    assert any(line.startswith("Restart=") and line != "Restart=no" for line in lines)
+    assert any(line.startswith("RestartPreventExitStatus=") and "78" in line for line in lines)
+
+
+def test_ready_status_and_stop(make_daemon, broker):
+    daemon = make_daemon(broker, [COUNT])
+    connection = broker.wait_subscribed()
+    assert daemon.notify.values("READY") == ["1"]
+    broker.wait_done(broker.route("count/1", count(1)))
+    daemon.notify.wait_for("STATUS", lambda text: "site" in text and "connected" in text)
+    assert daemon.stop() == 0
+    assert daemon.notify.values("STOPPING") == ["1"]
+    assert daemon.notify.values("READY") == ["1"]
+    wait_until(lambda: not connection.open, "the end of the connection")
+    assert connection.packets[-1].kind == "DISCONNECT"
+    assert connection.packets[-1].code == 0
+
+
+def test_ready_without_database_and_broker(make_daemon, cluster, broker):
+    """A box that boots before its database still serves; the states are in STATUS, and change there."""
+    cluster.stop()
+    broker.stop()
+    daemon = make_daemon(broker, [COUNT], wait_database=False)
+    assert daemon.notify.values("READY") == ["1"]
+    down = daemon.notify.wait_for("STATUS", lambda text: "down" in text)
+    assert daemon.metric("sensorlog_database_up") == 0
+    cluster.start()
+    broker.start()
+    daemon.wait_database()
+    broker.wait_subscribed()
+    daemon.wait_subscribed()
+    broker.wait_done(broker.route("count/1", count(1)))
+    daemon.notify.wait_for("STATUS", lambda text: text != down and "down" not in text)
+
+
+@pytest.mark.parametrize("database_is", ["up", "down", "locked"])
+def test_sigterm_ends_it_with_0_within_10_seconds(make_daemon, cluster, broker, database, database_is):
+    """With a database, what is in is committed and acknowledged; without one it is left to the broker."""
+    daemon = make_daemon(broker, [COUNT])
+    connection = broker.wait_subscribed()
+    broker.wait_done(broker.route("count/1", count(0)))
+
+    def stop_under_load():
+        deliveries = [one for n in range(1, 501) for one in broker.route("count/1", count(n))]
+        daemon.wait_messages(501)
+        started = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - started < 10
+        wait_until(lambda: not connection.open, "the end of the connection")
+        return deliveries
+
+    if database_is == "up":
+        deliveries = stop_under_load()
+        assert all(delivery.done for delivery in deliveries), "acknowledged before DISCONNECT"
+    elif database_is == "down":
+        cluster.stop()
+        deliveries = stop_under_load()
+        assert not any(delivery.done for delivery in deliveries)
+        cluster.start()
+    else:
+        with database.locked("telemetry.count"):
+            deliveries = stop_under_load()
+            assert not any(delivery.done for delivery in deliveries)
+    assert connection.packets[-1].kind == "DISCONNECT"
+    daemon.start()
+    broker.wait_done(deliveries)
+    stored = database.column("SELECT n FROM telemetry.count")
+    assert set(stored) == set(range(501)), "nothing is lost"
+    if database_is != "locked":  # else its last transaction may have ended well after it, and nobody knows
+        assert len(stored) == 501, "nothing is there twice"
+
+
+def test_sigterm_while_everything_is_away(make_daemon, cluster, broker):
+    cluster.stop()
+    broker.stop()
+    daemon = make_daemon(broker, [COUNT], wait_database=False)
+    started = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - started < 10
+
+
+def test_sigint_is_as_good(make_daemon, broker):
+    """Ctrl-C at a terminal."""
+    daemon = make_daemon(broker, [COUNT])
+    broker.wait_subscribed()
+    daemon.signal(signal.SIGINT)
+    assert daemon.wait(12) == 0
+
+
+def test_log_lines_have_priorities_for_the_journal(make_daemon, broker):
+    """With JOURNAL_STREAM each line begins with <N> (sd-daemon(3)); elsewhere it does not."""
+    plain = make_daemon(broker, [COUNT])
+    assert plain.log.lines() and not [line for line in plain.log.lines() if re.match(r"<\d>", line)]
+    plain.stop()
+    daemon = make_daemon(broker, [COUNT], start=False)
+    daemon.start(journal=True)
+    assert daemon.stop() == 0
+    assert daemon.log.lines() and all(re.match(r"<[3-7]>", line) for line in daemon.log.lines())

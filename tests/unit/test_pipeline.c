@@ -1,0 +1,273 @@
+// Which mappings a message goes through, what becomes of each part, and the verdict in the end.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "pipeline/pipeline.h"
+#include "sample_mapping.h"
+#include "store/batch.h"
+#include "store/writer.h"
+
+enum { MAPPINGS = 5 };
+
+// Stands in for the writer: one batch, settled when the test says so.
+static struct {
+    struct batch *batch;
+    int begun, ended;
+} writer;
+
+struct batch *writer_begin(struct writer *unused)
+{
+    (void)unused;
+    writer.begun++;
+    return writer.batch;
+}
+
+void writer_end(struct writer *unused)
+{
+    (void)unused;
+    writer.ended++;
+}
+
+static struct {
+    char verdict[60]; // of the last message that was settled: "stored", "skipped: no mapping"
+} heard;
+
+static void settled(struct message_source *source, struct message *message)
+{
+    (void)source;
+    snprintf(heard.verdict, sizeof heard.verdict, "%s%s%s", verdict_name(message->verdict),
+             message->reason ? ": " : "", message->reason ? message->reason : "");
+}
+
+struct stage {
+    struct mapping mappings[MAPPINGS];
+    struct pipeline *pipeline;
+    struct budget budget;
+    struct message_source site;
+};
+
+static const struct sample_column columns[] = {
+    {.name = "time", .type = "timestamptz", .from = "received_at"},
+    {.name = "value", .type = "int4", .from = "value"},
+    {0},
+};
+
+// 0: all sensors; 1: the same filter shared, from "site" alone; 2: one level, retained copies too; 3: elsewhere;
+// 4: of "other" alone.
+static void set_up(struct stage *stage)
+{
+    static const char *const filters[MAPPINGS] = {"sensors/#", "$share/group/sensors/#",
+                                                  "sensors/+", "elsewhere", "of/other"};
+    *stage = (struct stage){
+        .budget = {.limit = 1 << 20},
+        .site = {.name = "site", .settled = settled},
+    };
+    for (unsigned i = 0; i < MAPPINGS; i++) {
+        sample_mapping(&stage->mappings[i], filters[i], DECODER_TEXT, columns);
+        stage->mappings[i].target.index = i;
+        stage->mappings[i].subscription_id = i + 1;
+    }
+    for (int i = 1; i < MAPPINGS; i += 3) {
+        stage->mappings[i].sources = mem_alloc(sizeof(char *));
+        stage->mappings[i].sources[0] = mem_strdup(i == 1 ? "site" : "other");
+        stage->mappings[i].source_count = 1;
+    }
+    stage->mappings[2].retained = true;
+    writer.batch = batch_new(&stage->budget);
+    writer.begun = writer.ended = 0;
+    stage->pipeline = pipeline_new(stage->mappings, MAPPINGS, NULL);
+    assert_non_null(stage->pipeline);
+    heard.verdict[0] = '\0';
+}
+
+static void tear_down(struct stage *stage)
+{
+    pipeline_free(stage->pipeline);
+    batch_free(writer.batch);
+    for (int i = 0; i < MAPPINGS; i++) {
+        assert_int_equal(books_pending(&stage->mappings[i].target.books), 0);
+        mapping_fini(&stage->mappings[i]);
+    }
+    assert_int_equal(books_pending(&stage->site.books), 0);
+    assert_int_equal(stage->budget.used, 0);
+}
+
+struct sent {
+    const char *topic, *payload;
+    bool retain;
+    uint32_t subscriptions[2]; // 0: none
+    uint64_t full_length;      // 0: that of the payload
+};
+
+static void take(struct stage *stage, const struct sent *sent)
+{
+    uint32_t count = sent->subscriptions[1] ? 2 : sent->subscriptions[0] ? 1 : 0;
+    size_t length = strlen(sent->payload);
+    struct message_parts parts = {
+        .topic = sent->topic,
+        .topic_length = (uint32_t)strlen(sent->topic),
+        .payload = sent->payload,
+        .payload_length = length,
+        .full_length = sent->full_length ? sent->full_length : length,
+        .subscriptions = sent->subscriptions,
+        .subscription_count = count,
+        .qos = 1,
+        .retain = sent->retain,
+    };
+    pipeline_take(stage->pipeline, message_new(&stage->site, &stage->budget, &parts));
+}
+
+static const struct {
+    struct sent sent;
+    const char *parts;   // of mappings 0 to 4: r row, x reject, s skipped, - none
+    const char *verdict; // once all is settled
+} stories[] = {
+    {{.topic = "sensors/1", .payload = "5"}, "rrr--", "stored"},
+    {{.topic = "sensors/1/x", .payload = "5"}, "rr---", "stored"},
+    {{.topic = "elsewhere", .payload = "5"}, "---r-", "stored"},
+    {{.topic = "nowhere", .payload = "5"}, "-----", "skipped: no mapping"},
+    {{.topic = "of/other", .payload = "5"}, "-----", "skipped: no mapping"},
+    {{.topic = "$SYS/x", .payload = "5"}, "-----", "skipped: no mapping"},
+    {{.topic = "elsewhere", .payload = "five"}, "---x-", "rejected: not a number"},
+    {{.topic = "sensors/1", .payload = "five"}, "xxx--", "rejected: not a number"},
+    {{.topic = "elsewhere", .payload = ""}, "---x-", "rejected: empty payload"},
+    // retained copies
+    {{.topic = "elsewhere", .payload = "5", .retain = true}, "---s-", "skipped: retained copy"},
+    {{.topic = "sensors/1", .payload = "5", .retain = true}, "ssr--", "stored"},
+    {{.topic = "sensors/1", .payload = "five", .retain = true}, "ssx--", "rejected: not a number"},
+    // a copy for one of several subscriptions
+    {{.topic = "sensors/1", .payload = "5", .subscriptions = {3}}, "--r--", "stored"},
+    {{.topic = "sensors/1", .payload = "5", .subscriptions = {3, 1}}, "r-r--", "stored"},
+    {{.topic = "sensors/1", .payload = "5", .subscriptions = {4}}, "-----", "skipped: no mapping"},
+    // what was read through
+    {{.topic = "elsewhere", .payload = "5", .full_length = 200000000},
+     "---x-",
+     "rejected: payload too large"},
+};
+
+static char part_of(const struct stage *stage, size_t i)
+{
+    const struct mapping *mapping = &stage->mappings[i];
+    for (size_t r = 0; r < writer.batch->reject_count; r++) {
+        if (writer.batch->rejects[r].target == &mapping->target)
+            return 'x';
+    }
+    if (i < writer.batch->group_count && writer.batch->groups[i].count > 0)
+        return 'r';
+    return mapping->target.books.received > 0 ? 's' : '-';
+}
+
+static void each_part_finds_its_end(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof stories / sizeof *stories; i++) {
+        struct stage stage;
+        char parts[MAPPINGS + 1] = "";
+        bool waits = strpbrk(stories[i].parts, "rx") != NULL;
+
+        set_up(&stage);
+        take(&stage, &stories[i].sent);
+        for (size_t m = 0; m < MAPPINGS; m++)
+            parts[m] = part_of(&stage, m);
+        assert_string_equal(parts, stories[i].parts);
+        // Nothing is said of the message before its batch is settled, and no batch begun for nothing.
+        assert_int_equal(heard.verdict[0] == '\0', waits);
+        assert_int_equal(writer.begun, waits);
+        assert_int_equal(writer.ended, waits);
+        batch_settle(writer.batch);
+        assert_string_equal(heard.verdict, stories[i].verdict);
+        tear_down(&stage);
+    }
+}
+
+static void a_stopped_mapping_rejects(void **state)
+{
+    (void)state;
+    struct stage stage;
+    char why[] = "column value is missing";
+
+    set_up(&stage);
+    stage.mappings[3].target.stopped = why;
+    take(&stage, &(struct sent){.topic = "elsewhere", .payload = "5"});
+    assert_int_equal(writer.batch->reject_count, 1);
+    assert_string_equal(writer.batch->rejects[0].reason, "mapping stopped");
+    assert_string_equal(writer.batch->rejects[0].detail, why);
+    batch_settle(writer.batch);
+    assert_string_equal(heard.verdict, "rejected: mapping stopped");
+    stage.mappings[3].target.stopped = NULL;
+    tear_down(&stage);
+}
+
+static void a_bad_part_leaves_no_row(void **state)
+{
+    (void)state;
+    struct stage stage;
+    set_up(&stage);
+    take(&stage, &(struct sent){.topic = "elsewhere", .payload = "1"});
+    take(&stage, &(struct sent){.topic = "elsewhere", .payload = "x"});
+    take(&stage, &(struct sent){.topic = "elsewhere", .payload = "3"});
+    assert_int_equal(writer.batch->row_count, 2);
+    assert_int_equal(writer.batch->groups[3].values[1].integer, 1);
+    assert_int_equal(writer.batch->groups[3].values[3].integer, 3);
+    batch_settle(writer.batch);
+    assert_int_equal(stage.site.books.verdicts[VERDICT_STORED], 2);
+    assert_int_equal(stage.site.books.verdicts[VERDICT_REJECTED], 1);
+    assert_int_equal(stage.mappings[3].target.books.verdicts[VERDICT_STORED], 2);
+    assert_int_equal(stage.mappings[3].target.books.verdicts[VERDICT_REJECTED], 1);
+    tear_down(&stage);
+}
+
+static void count_match(void *arg, const struct mapping *mapping, struct plan *plan)
+{
+    char *found = arg;
+    assert_non_null(plan);
+    found[mapping->subscription_id - 1] = '+';
+}
+
+static void matches_can_be_asked_for(void **state)
+{
+    (void)state;
+    struct stage stage;
+    char found[MAPPINGS + 1] = "-----";
+    struct message message = {.topic = "sensors/1", .topic_length = 9};
+
+    set_up(&stage);
+    message.source = &stage.site;
+    pipeline_match(stage.pipeline, &message, count_match, found);
+    assert_string_equal(found, "+++--");
+    assert_int_equal(stage.mappings[0].target.books.received, 0);
+    tear_down(&stage);
+}
+
+static void a_bad_plan_makes_no_pipeline(void **state)
+{
+    (void)state;
+    static const struct sample_column bad[] = {
+        {.name = "time", .type = "timestamptz", .from = "received_at"},
+        {.name = "value", .type = "float8", .from = "value", .unit = "parrots"},
+        {0},
+    };
+    struct mapping mappings[2];
+    sample_mapping(&mappings[0], "a", DECODER_TEXT, columns);
+    sample_mapping(&mappings[1], "b", DECODER_TEXT, bad);
+    assert_null(pipeline_new(mappings, 2, NULL));
+    mapping_fini(&mappings[0]);
+    mapping_fini(&mappings[1]);
+    pipeline_free(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_part_finds_its_end),      cmocka_unit_test(a_stopped_mapping_rejects),
+        cmocka_unit_test(a_bad_part_leaves_no_row),     cmocka_unit_test(matches_can_be_asked_for),
+        cmocka_unit_test(a_bad_plan_makes_no_pipeline),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
