@@ -30,6 +30,7 @@ struct daemon {
     struct loop_timer *deadline;
     size_t stopping_subscribers; // that have not said DISCONNECT yet
     bool stopping;
+    struct log_limit refused_limit; // for lines that say why the database cannot be used
     // For rates in the status line.
     uint64_t last_rows;
     int64_t last_ms;

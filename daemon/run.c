@@ -9,7 +9,7 @@
 #include "commands.h"
 #include "daemon.h"
 
-enum { WORKER_THREADS = 2, DRAIN_MS = 7000, DISCONNECT_MS = 1500 };
+enum { WORKER_THREADS = 2, DRAIN_MS = 7000, DISCONNECT_MS = 1500, REPEAT_LOG_MS = 600000 };
 
 // ---- calls upward ----
 
@@ -35,9 +35,10 @@ static void room_again(void *arg)
 static void catalog_is_ready(void *arg, bool ok, const char *detail)
 {
     struct daemon *daemon = arg;
-    if (!ok)
+    if (ok)
+        writer_start(daemon->writer);
+    else if (log_limit_pass(&daemon->refused_limit, NULL))
         log_error("postgres: %s", detail);
-    writer_start(daemon->writer);
 }
 
 static void status_line(void *arg, char *text, size_t size)
@@ -145,6 +146,7 @@ static bool listen_http(struct daemon *daemon)
 
 static bool make(struct daemon *daemon)
 {
+    daemon->refused_limit.interval_ms = REPEAT_LOG_MS;
     daemon->loop = loop_new();
     daemon->worker = worker_new(daemon->loop, WORKER_THREADS);
     daemon->deadline = loop_timer_new(daemon->loop, disconnect_all, daemon);

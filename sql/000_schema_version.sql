@@ -1,5 +1,6 @@
--- Where it is written down which migrations were applied. Runs before every other one, and may run again.
--- CREATE SCHEMA IF NOT EXISTS would ask for CREATE on the database even where the schema is there.
+-- Where it is written down which migrations were applied. Runs before every other one, and may run
+-- again. CREATE SCHEMA IF NOT EXISTS would ask for CREATE on the database even where the schema is
+-- there.
 DO $$
 BEGIN
     IF to_regnamespace('sensorlog') IS NULL THEN

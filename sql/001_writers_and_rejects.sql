@@ -1,14 +1,16 @@
--- Writers, their epochs and progress (what an ambiguous COMMIT is resolved by), and the reject table.
+-- Writers, their epochs and progress (what an ambiguous COMMIT is resolved by), and the reject
+-- table.
 
 CREATE TABLE sensorlog.writer (
     writer text   COLLATE "C" PRIMARY KEY,
     epoch  bigint NOT NULL CHECK (epoch > 0)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE sensorlog.writer IS
-    'One row per sensorlogd. Who raises the epoch is the writer from then on; transactions of older epochs cannot commit';
+    'One row per sensorlogd. Who raises the epoch is the writer from then on; '
+    'transactions of older epochs cannot commit';
 
--- Updated once per transaction, so no other column than those of the primary key may ever be indexed: then
--- each update is a HOT one and the table stays at a page or two.
+-- Updated once per transaction, so no other column than those of the primary key may ever be
+-- indexed: then each update is a HOT one and the table stays at a page or two.
 CREATE TABLE sensorlog.writer_progress (
     writer text        COLLATE "C" NOT NULL,
     epoch  bigint      NOT NULL,
@@ -63,10 +65,11 @@ COMMENT ON COLUMN sensorlog.reject.reason IS 'Why, in words that group well';
 COMMENT ON COLUMN sensorlog.reject.detail IS 'What was wrong with this one';
 COMMENT ON COLUMN sensorlog.reject.sqlstate IS 'PostgreSQL''s error code, where PostgreSQL refused the row';
 
--- Called once in each transaction, before its rows. The UPDATE's row lock is what the successor waits for (raise_epoch
--- updates the same row), so no further lock is needed; only the first transaction of a lane, which has
--- no row to lock yet, locks the writer's row. That is half the cost of locking it FOR SHARE in each transaction, and connections
--- side by side would make a multixact of each.
+-- Called once in each transaction, before its rows. The UPDATE's row lock is what the successor
+-- waits for (raise_epoch updates the same row), so no further lock is needed; only the first
+-- transaction of a lane, which has no row to lock yet, locks the writer's row. That is half the
+-- cost of locking it FOR SHARE in each transaction, and connections side by side would make a
+-- multixact of each.
 CREATE FUNCTION sensorlog.advance(writer_name text, at_epoch bigint, on_lane integer, new_seq bigint)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -91,10 +94,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sensorlog.advance IS
-    'Says that this transaction is number new_seq of the lane. SL001: the epoch is over; SL002: not after the last one';
+    'Says that this transaction is number new_seq of the lane. '
+    'SL001: the epoch is over; SL002: not after the last one';
 
--- Waits for every transaction of older epochs: for those that hold the writer's row by the first statement, for those that
--- hold a lane's by the second, whose new snapshot sees what the first have inserted. Hence READ COMMITTED.
+-- Waits for every transaction of older epochs: for those that hold the writer's row by the first
+-- statement, for those that hold a lane's by the second, whose new snapshot sees what the first
+-- have inserted. Hence READ COMMITTED.
 CREATE FUNCTION sensorlog.raise_epoch(writer_name text) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     new_epoch bigint;
@@ -140,7 +145,8 @@ $$;
 COMMENT ON FUNCTION sensorlog.attach IS
     'Records this server process as one of the writer''s, and forgets those that are gone';
 
--- A loop, since in a WHERE clause PostgreSQL may call pg_terminate_backend before it has looked at the other conditions.
+-- A loop, since in a WHERE clause PostgreSQL may call pg_terminate_backend before it has looked at
+-- the other conditions.
 CREATE FUNCTION sensorlog.terminate_stale(writer_name text, live_pids integer[])
 RETURNS SETOF integer LANGUAGE plpgsql AS $$
 DECLARE

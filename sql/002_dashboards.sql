@@ -1,5 +1,6 @@
--- For dashboards and analysts: buckets, gap filling, latest rows, delay, rejects. README.md has examples.
--- Names of tables come as regclass and names of columns are quoted, so arguments cannot become SQL.
+-- For dashboards and analysts: buckets, gap filling, latest rows, delay, rejects. README.md has
+-- examples. Names of tables come as regclass and names of columns are quoted, so arguments cannot
+-- become SQL.
 
 CREATE FUNCTION sensorlog.bucket(width interval, ts timestamptz)
 RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
@@ -8,7 +9,8 @@ $$;
 COMMENT ON FUNCTION sensorlog.bucket IS
     'Start of the bucket that ts falls into: days begin at midnight UTC, weeks on Monday; no months or years';
 
--- The width as a plain number of seconds: generate_series steps '1 day' by the session's time zone, date_bin by 24 hours.
+-- The width as a plain number of seconds: generate_series steps '1 day' by the session's time zone,
+-- date_bin by 24 hours.
 CREATE FUNCTION sensorlog.check_buckets(width interval, since timestamptz, until timestamptz)
 RETURNS interval LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
@@ -48,8 +50,8 @@ BEGIN
         RAISE EXCEPTION 'fill is "%": it must be none, null, locf or linear', fill
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    -- Each bucket that has rows brings along the empty ones up to the next that has (gap 0 is itself); those before
-    -- the first come last in the query.
+    -- Each bucket that has rows brings along the empty ones up to the next that has (gap 0 is
+    -- itself); those before the first come last in the query.
     RETURN QUERY EXECUTE format($sql$
         WITH found AS (
             SELECT sensorlog.bucket($1, "time") AS b, %1$s AS s,
@@ -85,13 +87,15 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sensorlog.bucketed IS
-    'Mean, min, max and number of values per bucket (and series) of a table with a column "time", since <= time < until. '
-    'Empty buckets: fill none leaves them out, null shows them, locf carries the last values on, linear interpolates; n is 0 there';
+    'Mean, min, max and number of values per bucket (and series) of a table with a column "time", '
+    'since <= time < until. Empty buckets: fill none leaves them out, null shows them, '
+    'locf carries the last values on, linear interpolates; n is 0 there';
 
 CREATE FUNCTION sensorlog.ingest_delay(
     tab regclass, width interval, since timestamptz, until timestamptz,
     received_column name DEFAULT 'received_at',
-    OUT bucket timestamptz, OUT n bigint, OUT mean interval, OUT median interval, OUT p95 interval, OUT max interval)
+    OUT bucket timestamptz, OUT n bigint,
+    OUT mean interval, OUT median interval, OUT p95 interval, OUT max interval)
 RETURNS SETOF record LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     step interval := sensorlog.check_buckets(width, since, until);
@@ -107,10 +111,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sensorlog.ingest_delay IS
-    'How long after their own time readings were received, per bucket; the table needs a column from = "received_at". '
+    'How long after their own time readings were received, per bucket; '
+    'the table needs a column from = "received_at". '
     'Negative: the sensor''s clock is ahead';
 
--- The columns of a usable index in its order: exactly the series columns, then time; NULL where there is none.
+-- The columns of a usable index in its order: exactly the series columns, then time; NULL where
+-- there is none.
 CREATE FUNCTION sensorlog.latest_index(tab regclass, series name[])
 RETURNS name[] LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT k.columns[1 : cardinality(series)]
@@ -127,9 +133,10 @@ RETURNS name[] LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 COMMENT ON FUNCTION sensorlog.latest_index IS 'Used by sensorlog.latest';
 
--- With an index on (series..., time) it hops from one series to the next and takes one row of each, so the cost goes with the
--- number of series; without one it reads all rows since then.
-CREATE FUNCTION sensorlog.latest(tab anyelement, series name[] DEFAULT '{}', since interval DEFAULT NULL)
+-- With an index on (series..., time) it hops from one series to the next and takes one row of each,
+-- so the cost goes with the number of series; without one it reads all rows since then.
+CREATE FUNCTION sensorlog.latest(
+    tab anyelement, series name[] DEFAULT '{}', since interval DEFAULT NULL)
 RETURNS SETOF anyelement LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     rel regclass := (SELECT nullif(typrelid, 0) FROM pg_type WHERE oid = pg_typeof(tab));
@@ -199,16 +206,19 @@ COMMENT ON FUNCTION sensorlog.payload_text IS
     'The beginning of a payload for people to read: as text where it is UTF-8, else in hexadecimal';
 
 CREATE VIEW sensorlog.rejects_last_day AS
-SELECT id, rejected_at, received_at, rejected_at - received_at AS delay, source, mapping, topic, reason, detail,
-       sqlstate, payload_length, sensorlog.payload_text(payload) AS payload_text, payload, properties, qos, retain, dup
+SELECT id, rejected_at, received_at, rejected_at - received_at AS delay, source, mapping, topic,
+       reason, detail, sqlstate, payload_length, sensorlog.payload_text(payload) AS payload_text,
+       payload, properties, qos, retain, dup
   FROM sensorlog.reject
  WHERE rejected_at > now() - interval '1 day'
  ORDER BY rejected_at DESC, id DESC;
 COMMENT ON VIEW sensorlog.rejects_last_day IS 'What was rejected within 24 hours, newest first';
 
 CREATE VIEW sensorlog.reject_reasons_last_day AS
-SELECT mapping, source, reason, count(*) AS n, min(rejected_at) AS first_at, max(rejected_at) AS last_at,
-       (array_agg(topic ORDER BY id DESC))[1] AS last_topic, (array_agg(detail ORDER BY id DESC))[1] AS last_detail
+SELECT mapping, source, reason, count(*) AS n,
+       min(rejected_at) AS first_at, max(rejected_at) AS last_at,
+       (array_agg(topic ORDER BY id DESC))[1] AS last_topic,
+       (array_agg(detail ORDER BY id DESC))[1] AS last_detail
   FROM sensorlog.reject
  WHERE rejected_at > now() - interval '1 day'
  GROUP BY mapping, source, reason
@@ -217,7 +227,9 @@ COMMENT ON VIEW sensorlog.reject_reasons_last_day IS
     'How much was rejected within 24 hours and why, most frequent first, with the last example';
 
 CREATE VIEW sensorlog.writer_status AS
-SELECT w.writer, w.epoch, p.lane, p.seq AS transactions, p.at AS last_commit, now() - p.at AS since_last_commit
-  FROM sensorlog.writer w LEFT JOIN sensorlog.writer_progress p ON p.writer = w.writer AND p.epoch = w.epoch;
+SELECT w.writer, w.epoch, p.lane, p.seq AS transactions, p.at AS last_commit,
+       now() - p.at AS since_last_commit
+  FROM sensorlog.writer w
+  LEFT JOIN sensorlog.writer_progress p ON p.writer = w.writer AND p.epoch = w.epoch;
 COMMENT ON VIEW sensorlog.writer_status IS
     'Per writer and connection: transactions since it started, and when the last one was';

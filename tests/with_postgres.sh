@@ -3,13 +3,14 @@
 #
 #   tests/with_postgres.sh [--conf 'name=value']... [--database NAME] -- COMMAND [ARGUMENT]...
 #
-# The command finds PGHOST (a directory: there is no TCP unless --conf asks for it), PGPORT, PGUSER (the superuser
-# postgres, no password), PGDATABASE and PGDATA in its environment; its exit status is the script's. Settings are PostgreSQL's
-# defaults but for --conf, so commits are as durable as they would be on a site. Root runs the server as user postgres.
+# The command finds PGHOST (a directory: there is no TCP unless --conf asks for it), PGPORT, PGUSER
+# (the superuser postgres, no password), PGDATABASE and PGDATA in its environment; its exit status
+# is the script's. Settings are PostgreSQL's defaults but for --conf, so commits are as durable as
+# they would be on a site. Root runs the server as user postgres.
 set -u
 
 usage() {
-    sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
     exit 2
 }
 

@@ -296,8 +296,10 @@ static void read_time_group(const struct mapcolumn_reader *reader, const config_
     if (!from)
         node_problem(reader->file, group, "from is missing");
     field->from = FROM_VALUE;
-    if (!from || !read_from(reader, group, field))
+    if (!from || !read_from(reader, group, field)) {
+        read_format(reader, group, field);
         return;
+    }
     switch (field->from) {
     case FROM_POINTER:
     case FROM_VALUE:

@@ -180,7 +180,7 @@ static const struct key_word never[] = {{"never", UINT32_MAX}, {NULL, 0}};
 
 static const struct key subscriber_keys[] = {
     {"uri", KEY_OWN, NULL, .take = uri_take, .print = uri_print},
-    {"client_id", KEY_TEXT, NULL, ENTRY(options.client_id)},
+    {"client_id", KEY_TEXT, NULL, .may_be_empty = true, ENTRY(options.client_id)},
     {"protocol", KEY_WORD, "5", ENTRY(options.protocol), .words = protocols},
     {"username", KEY_TEXT, NULL, .may_be_empty = true, ENTRY(options.username)},
     {"password_file", KEY_PATH, NULL, .may_be_empty = true, ENTRY(options.password_file),
@@ -202,7 +202,7 @@ static const struct key batch_keys[] = {
 };
 
 static const struct key mappings_keys[] = {
-    {"directory", KEY_PATH, "topics.d", SETTING(mappings.directory)},
+    {"directory", KEY_PATH, "topics.d", SETTING(mappings.directory), .flaw = directory_flaw},
 };
 
 static const struct key state_keys[] = {

@@ -188,7 +188,7 @@ static void read_files(struct loader *loader)
 
 static bool same_session(const struct subscriber_options *a, const struct subscriber_options *b)
 {
-    return a->host && b->host && strcasecmp(a->host, b->host) == 0 && a->port == b->port &&
+    return a->client_id && b->client_id && a->host && b->host && strcasecmp(a->host, b->host) == 0 && a->port == b->port &&
            strcmp(a->client_id, b->client_id) == 0;
 }
 
@@ -231,6 +231,9 @@ void settings_load(struct settings *settings, const char *file, struct problems 
             section_init(&sections[i], settings, file);
     }
     read_files(&loader);
+    if (!settings->mappings.directory && problems->count == 0)
+        problems_add(problems, file, 0,
+                     "there is no directory topics.d beside it, and [mappings] names no other one");
     for (size_t i = 0; i < settings->subscriber_count; i++) {
         settings->subscribers[i].options.state_directory = settings->state.directory;
         check_subscriber(&loader, i);

@@ -178,8 +178,7 @@ static void read_on(struct conn *conn)
         evbuffer_drain(in, evbuffer_get_length(in));
 }
 
-// libevent reads 4 KiB at a time and then goes once round the loop: where there is more, it is
-// taken at once.
+// libevent reads 4 KiB at a time and goes round the loop: where there is more, it is taken at once.
 static void read_more(struct conn *conn, struct evbuffer *in)
 {
     struct evbuffer_iovec space;
@@ -262,8 +261,7 @@ static void stream_free(struct conn *conn)
     conn->stream = NULL;
 }
 
-// The attempt's timer: it fires at once when an attempt has failed, and late when nothing has come
-// of it.
+// The attempt's timer: fires at once when an attempt has failed, late when nothing has come of it.
 static void attempt_next(void *arg)
 {
     struct conn *conn = arg;

@@ -49,6 +49,7 @@ static void connection_end(struct subscriber *sub)
         sub->held.items[i].request = 0;
 }
 
+// The connection is freed by the next turn; what it calls until then is not heard.
 static void discard(struct subscriber *sub)
 {
     sub->conn_over = true;
@@ -154,6 +155,8 @@ void subscriber_keep_alive(struct subscriber *sub)
 static enum conn_next packet_came(void *arg, const struct packet_frame *frame, struct bytes body)
 {
     struct subscriber *sub = arg;
+    if (sub->conn_over)
+        return CONN_HOLD;
     if (frame->type == PACKET_PUBLISH && sub->state == SUBSCRIBER_UP)
         return subscriber_take_publish(sub, frame, body);
     struct packet packet;
@@ -172,6 +175,8 @@ static enum conn_next packet_came(void *arg, const struct packet_frame *frame, s
 static void malformed(void *arg, const struct packet_error *error)
 {
     struct subscriber *sub = arg;
+    if (sub->conn_over)
+        return;
     if (sub->state == SUBSCRIBER_GREETING)
         subscriber_unanswered(sub, "unintelligible answer");
     else
@@ -181,6 +186,8 @@ static void malformed(void *arg, const struct packet_error *error)
 static void opened(void *arg)
 {
     struct subscriber *sub = arg;
+    if (sub->conn_over)
+        return;
     sub->state = SUBSCRIBER_GREETING;
     loop_timer_start(sub->timer, CONNACK_TIMEOUT_MS);
     subscriber_greet(sub);
@@ -196,6 +203,8 @@ static void stop_now(struct subscriber *sub)
 static void closed(void *arg, const char *why)
 {
     struct subscriber *sub = arg;
+    if (sub->conn_over)
+        return;
     if (sub->state == SUBSCRIBER_STOPPING)
         stop_now(sub);
     else if (sub->state == SUBSCRIBER_WAITING)
@@ -252,8 +261,7 @@ static void timer_due(void *arg)
     }
 }
 
-// What is left for the end of a turn of the loop: acknowledgements, in one write; and a
-// connection's end.
+// The end of a turn of the loop: acknowledgements, all in one write; and a connection's end.
 static void turn_end(void *arg)
 {
     struct subscriber *sub = arg;

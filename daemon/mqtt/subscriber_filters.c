@@ -167,6 +167,17 @@ static void plan_once_each(struct subscriber *sub)
     free(qos);
 }
 
+bool subscriber_identifies(const struct subscriber *sub, uint32_t id, struct bytes topic)
+{
+    for (size_t i = 0; i < sub->wanted.count; i++) {
+        const struct filter *filter = &sub->wanted.items[i];
+        if (filter->id == id && topic_filter_matches(matching_part(filter->text),
+                                                     (const char *)topic.data, topic.length))
+            return true;
+    }
+    return false;
+}
+
 void subscriber_plan(struct subscriber *sub)
 {
     filters_clear(&sub->wanted);

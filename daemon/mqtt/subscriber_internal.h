@@ -46,8 +46,7 @@ struct filters {
     size_t count, capacity;
 };
 
-// The receiver's half of a QoS 2 exchange, by packet identifier, kept as long as the broker keeps
-// the session.
+// The receiver's half of a QoS 2 exchange, kept as long as the broker keeps the session.
 enum exchange_state {
     EXCHANGE_NONE,
     EXCHANGE_PENDING, // handed up, no verdict yet
@@ -70,7 +69,7 @@ struct subscriber {
 
     enum subscriber_state state;
     struct conn *conn;
-    bool conn_over; // to be freed by the next turn, never from within the connection's own calls
+    bool conn_over; // to be freed by the next turn: never from within its own calls
     struct loop_task *turn;
     bool turn_due;
     struct loop_timer *timer; // next attempt, CONNACK, SUBACK or stop, as the state has it
@@ -104,8 +103,7 @@ struct subscriber {
     struct filters held;    // all that the broker may hold in this session
     struct filters refused; // generalised filters that were
     bool plan_again;
-    bool
-        doubtful; // a CONNECT was not answered: it may have made a new session, without our filters
+    bool doubtful; // a CONNECT had no answer: it may have begun a session without our filters
     uint16_t last_request;
 
     // Receiving.
@@ -120,8 +118,7 @@ struct subscriber {
     size_t identifier_capacity;
 };
 
-// Has the rest done at the end of this turn of the loop: once for all messages that are settled in
-// it.
+// Has the rest done at the end of this turn of the loop: once for all that is settled in it.
 static inline void subscriber_turn_later(struct subscriber *sub)
 {
     if (!sub->turn_due)
@@ -157,6 +154,8 @@ void filters_remove(struct filters *filters, struct filter *filter);
 void filters_clear(struct filters *filters);
 // Fills wanted for the present connection and its limits.
 void subscriber_plan(struct subscriber *sub);
+// Whether a message of this topic can have come by the wanted filter with this identifier.
+bool subscriber_identifies(const struct subscriber *sub, uint32_t id, struct bytes topic);
 
 // subscriber_subscribe.c
 // Brings the broker's subscriptions to what is wanted.

@@ -1,5 +1,6 @@
 // What the broker holds of our filters, kept over a restart in one small file per subscriber.
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,6 +50,16 @@ static bool write_filters(FILE *file, const struct subscriber *sub)
     return fflush(file) == 0 && fsync(fileno(file)) == 0;
 }
 
+static bool sync_directory(const struct subscriber *sub)
+{
+    int fd = open(sub->options->state_directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    bool synced = fsync(fd) == 0;
+    close(fd);
+    return synced;
+}
+
 static bool write_file(const struct subscriber *sub, const char *path, const char *temporary)
 {
     FILE *file = fopen(temporary, "we");
@@ -58,7 +69,7 @@ static bool write_file(const struct subscriber *sub, const char *path, const cha
     int error = errno;
     fclose(file);
     errno = error;
-    return written && rename(temporary, path) == 0;
+    return written && rename(temporary, path) == 0 && sync_directory(sub);
 }
 
 void subscriber_memorise(struct subscriber *sub)

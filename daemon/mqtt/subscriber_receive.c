@@ -92,11 +92,15 @@ static uint32_t properties_take(struct subscriber *sub, const struct property_se
     return count;
 }
 
-static uint32_t identifiers_take(struct subscriber *sub, const struct property_set *set)
+// What the broker queued before the configuration changed may have identifiers of then: they say
+// nothing.
+static uint32_t identifiers_take(struct subscriber *sub, const struct packet *packet)
 {
     uint32_t count = 0, id;
     size_t offset = 0;
-    while (property_next_subscription_id(set, &offset, &id)) {
+    while (property_next_subscription_id(&packet->properties, &offset, &id)) {
+        if (!subscriber_identifies(sub, id, packet->publish.topic))
+            continue;
         sub->identifiers =
             mem_grow(sub->identifiers, count, &sub->identifier_capacity, sizeof *sub->identifiers);
         sub->identifiers[count++] = id;
@@ -127,7 +131,7 @@ static void hand_up(struct subscriber *sub, const struct received *received, uin
     char expiry[12];
     if (set->present) {
         parts.property_count = properties_take(sub, set, expiry);
-        parts.subscription_count = identifiers_take(sub, set);
+        parts.subscription_count = identifiers_take(sub, &received->packet);
         parts.properties = sub->properties;
         parts.subscriptions = sub->identifiers;
     }
@@ -182,8 +186,8 @@ static void take_new(struct subscriber *sub, const struct received *received, ui
     hand_up(sub, received, push(sub, publish, hash));
 }
 
-// QoS 2 of which we know: PUBREC again, in its turn [MQTT-4.6.0-3]; at the verdict where that is
-// not there yet.
+// QoS 2 that we know: PUBREC in its turn [MQTT-4.6.0-3], after the verdict if that is still to
+// come.
 static void take_repeated(struct subscriber *sub, const struct packet_publish *publish,
                           const struct exchange *exchange)
 {
@@ -229,8 +233,7 @@ static bool take_acknowledged(struct subscriber *sub, const struct received *rec
     return true;
 }
 
-// A PUBLISH that was read through. Where its properties alone fill what was kept, it goes on
-// without them.
+// A PUBLISH that was read through; without properties, where they alone fill what was kept.
 static bool parse_start(struct subscriber *sub, const struct packet_frame *frame, struct bytes body,
                         struct packet *packet, struct packet_error *error)
 {
@@ -305,8 +308,7 @@ static void ack(struct subscriber *sub, enum packet_type type, uint16_t packet_i
     packet_write_ack(&sub->acks, type, sub->version, packet_id, reason);
 }
 
-// The end of an exchange; one that is not known, or has no PUBREC yet, gets its PUBCOMP too
-// [MQTT-4.3.3-11].
+// The end of an exchange; one that is not known gets its PUBCOMP too [MQTT-4.3.3-11].
 void subscriber_take_pubrel(struct subscriber *sub, const struct packet *packet)
 {
     uint16_t packet_id = packet->ack.packet_id;
@@ -327,8 +329,7 @@ void subscriber_release(struct subscriber *sub)
     subscriber_unstall(sub);
 }
 
-// A message of QoS 2 keeps its exchange over connections: its verdict may settle the entry of its
-// repetition.
+// An exchange outlives the connection: the verdict may settle the entry of a repetition.
 static bool exchange_settle(struct subscriber *sub, const struct message *message,
                             uint64_t *generation, uint64_t *ticket)
 {

@@ -64,7 +64,9 @@ void subscriber_greet(struct subscriber *sub)
     const struct subscriber_options *options = sub->options;
     const char *client_id = subscriber_client_id(sub);
     char password[PASSWORD_MAX] = "";
-    if (options->password_file && !password_read(sub, password))
+    // 3.1.1 has no password without a user name [MQTT-3.1.2-22].
+    bool with_password = options->password_file && (options->username || sub->version == PACKET_V5);
+    if (with_password && !password_read(sub, password))
         return;
     doubt_session(sub);
     // 3.1.1 has no session without a client identifier, and none that ends with the connection but
@@ -83,11 +85,11 @@ void subscriber_greet(struct subscriber *sub)
                     .keep_alive = options->keepalive,
                     .clean_start = sub->clean,
                     .has_username = options->username != NULL,
-                    .has_password = options->password_file != NULL},
+                    .has_password = with_password},
     };
     if (options->username)
         packet.connect.username = bytes_of(options->username);
-    if (options->password_file)
+    if (with_password)
         packet.connect.password = bytes_of(password);
     subscriber_send(sub, &packet);
     explicit_bzero(password, sizeof password);
@@ -140,8 +142,7 @@ static const char *advice(uint8_t version, uint8_t reason)
     }
 }
 
-// packet->version is that of the answer: a server of 3.1.1 alone answers a CONNECT of MQTT 5 in its
-// own way.
+// packet->version is that of the answer: a server of 3.1.1 alone refuses MQTT 5 in its own way.
 static void refused(struct subscriber *sub, const struct packet *packet)
 {
     uint8_t reason = packet->connack.reason;

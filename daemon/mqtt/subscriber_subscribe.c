@@ -52,8 +52,7 @@ static void request_add(struct subscriber *sub, struct request *request, struct 
 
 typedef bool due_fn(const struct subscriber *sub, const struct filter *filter);
 
-// Sends one request for the first of the filters that is due and as many others as fit; false where
-// none is.
+// Sends one request, for the first filter that is due and others that fit; false where none is.
 static bool request_send(struct subscriber *sub, enum packet_type type, struct filters *filters,
                          due_fn *due)
 {
@@ -111,8 +110,7 @@ static void check_sizes(struct subscriber *sub)
     }
 }
 
-// Compares what is wanted to what is held; notes as held, but not for sure, what is about to be
-// asked for.
+// Compares what is wanted to what is held; what is to be asked for is held now, but not for sure.
 static bool compare(struct subscriber *sub)
 {
     bool changes = false;

@@ -110,7 +110,7 @@ static bool to_text(const struct convert *convert, const struct datum *datum, st
         value->bytes = arena_copy(arena, time, strlen(time));
         break;
     case DATUM_TEXT:
-        if (!utf8_valid(datum->text, datum->length))
+        if (!(datum->flags & DATUM_CHECKED) && !utf8_valid(datum->text, datum->length))
             return fail_text(memchr(datum->text, 0, datum->length) ? "U+0000 in text" : "not UTF-8",
                              datum, error);
         // fall through
@@ -162,13 +162,25 @@ static bool to_jsonb(const struct convert *convert, const struct datum *datum, s
     }
 }
 
+static bool read_time(const struct convert *convert, const struct datum *datum, const char *text,
+                      size_t length, int64_t *us)
+{
+    struct number number;
+
+    if (convert->format == TIME_RFC3339)
+        return datum->kind == DATUM_TEXT && time_from_rfc3339(text, length, us);
+    if (datum->kind == DATUM_NUMBER)
+        return time_from_number(&datum->number, convert->format, us);
+    return length > 0 && number_scan(text, length, &number) == length &&
+           time_from_number(&number, convert->format, us);
+}
+
 static bool to_time(const struct convert *convert, const struct datum *datum, struct arena *arena,
                     struct value *value, struct decode_error *error)
 {
-    const char *text = datum->text;
-    size_t length = datum->length;
-    struct number number;
-    bool good;
+    char sample[DECODE_SAMPLE];
+    const char *text;
+    size_t length;
     (void)arena;
 
     if (datum->kind == DATUM_TIME) {
@@ -177,15 +189,11 @@ static bool to_time(const struct convert *convert, const struct datum *datum, st
     }
     if (datum->kind != DATUM_TEXT && datum->kind != DATUM_NUMBER)
         return convert_fail_kind(convert, datum, error);
+    text = datum->text;
+    length = datum->length;
     text_trim(&text, &length);
-    if (convert->format == TIME_RFC3339)
-        good = time_from_rfc3339(text, length, &value->integer);
-    else
-        good = length > 0 && number_scan(text, length, &number) == length &&
-               time_from_number(&number, convert->format, &value->integer);
-    if (good)
+    if (read_time(convert, datum, text, length, &value->integer))
         return true;
-    char sample[DECODE_SAMPLE];
     return decode_fail(error, "not a time", "'%s' is no %s time",
                        decode_sample(text, length, sample), time_format_name(convert->format));
 }
@@ -285,6 +293,7 @@ static void undo_escapes(struct datum *datum, struct arena *arena)
         datum->text = plain;
     }
     datum->kind = DATUM_TEXT;
+    datum->flags = datum->flags & DATUM_NUL ? 0 : DATUM_CHECKED;
 }
 
 bool convert_value(const struct convert *convert, const struct datum *datum, struct arena *arena,

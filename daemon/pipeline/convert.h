@@ -28,8 +28,9 @@ void convert_fini(struct convert *convert);
 void convert_set_min(struct convert *convert, double min);
 void convert_set_max(struct convert *convert, double max);
 bool convert_type_is_number(enum column_type type);
-// Fits a datum that is neither missing nor null; what has to be written anew goes to the arena. False with error filled
-// where it does not fit: values are never cut, rounded to whole numbers, or wrapped.
+// Fits a datum that is neither missing nor null; what has to be written anew goes to the arena.
+// False with error filled where it does not fit: values are never cut, rounded to whole numbers, or
+// wrapped.
 bool convert_value(const struct convert *convert, const struct datum *datum, struct arena *arena,
                    struct value *value, struct decode_error *error);
 // Fits what the configuration writes: DATUM_TEXT of a C string.

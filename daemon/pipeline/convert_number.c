@@ -69,22 +69,25 @@ static bool apply_unit(const struct convert *convert, struct quantity *quantity,
 static bool read_quantity(const struct convert *convert, const struct datum *datum,
                           struct quantity *quantity, struct decode_error *error)
 {
-    const char *text = datum->text;
-    size_t length = datum->length;
+    const char *text;
+    size_t length;
 
     quantity->converted = false;
     if (datum->kind == DATUM_NUMBER) {
-        number_read(text, datum->length, &quantity->reading.number);
+        quantity->reading.number = datum->number;
         return true;
     }
     if (datum->kind != DATUM_TEXT)
         return convert_fail_kind(convert, datum, error);
+    text = datum->text;
+    length = datum->length;
     text_trim(&text, &length);
     return text_read(text, length, &quantity->reading, error) &&
            (quantity->reading.unit_length == 0 || apply_unit(convert, quantity, error));
 }
 
-// What a conversion gives is known to 15 digits: as such it goes on, so that 0.1 km are 100 whole metres.
+// What a conversion gives is known to 15 digits: as such it goes on, so that 0.1 km are 100 whole
+// metres.
 static void rewrite_converted(struct quantity *quantity, struct arena *arena)
 {
     char *text;

@@ -16,5 +16,6 @@ bool decode_fail(struct decode_error *error, const char *reason, const char *for
     __attribute__((format(printf, 3, 4)));
 // Puts "column NAME: " before the detail.
 void decode_error_locate(struct decode_error *error, const char *column);
-// The beginning of bytes that may be anything, made fit to show: printable, UTF-8, short. Returns buffer.
+// The beginning of bytes that may be anything, made fit to show: printable, UTF-8, short. Returns
+// buffer.
 const char *decode_sample(const char *bytes, size_t length, char buffer[DECODE_SAMPLE]);

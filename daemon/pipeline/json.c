@@ -8,8 +8,8 @@
 #include "pipeline/json_paths.h"
 #include "pipeline/number.h"
 
-// Functions that read take the position and return the one behind what they have read, NULL where it is not JSON: so
-// the position stays in a register.
+// Functions that read take the position and return the one behind what they have read, NULL where
+// it is not JSON: so the position stays in a register.
 struct reader {
     const char *end;
     struct json_paths *paths;
@@ -20,15 +20,11 @@ struct reader {
     uint32_t nuls, wides; // \u0000 and numbers beyond numeric, so far
 };
 
-enum { SPACE = 1, DIGIT = 2 };
+enum { LENGTH_MAX = 1 << 28 }; // more than MQTT can carry
 
-static const uint8_t classes[256] = {
-    ['\t'] = SPACE, ['\n'] = SPACE, ['\r'] = SPACE, [' '] = SPACE, ['0' ... '9'] = DIGIT,
-};
-
-static bool is(char c, unsigned class)
+static bool is_space(char c)
 {
-    return classes[(unsigned char)c] & class;
+    return c == ' ' || c == '\n' || c == '\r' || c == '\t';
 }
 
 static const char *fail(struct reader *r, const char *p, const char *error)
@@ -40,14 +36,7 @@ static const char *fail(struct reader *r, const char *p, const char *error)
 
 static const char *skip_space(const struct reader *r, const char *p)
 {
-    while (p < r->end && is(*p, SPACE))
-        p++;
-    return p;
-}
-
-static const char *skip_digits(const struct reader *r, const char *p)
-{
-    while (p < r->end && is(*p, DIGIT))
+    while (p < r->end && (unsigned char)*p <= ' ' && is_space(*p))
         p++;
     return p;
 }
@@ -139,8 +128,9 @@ static const char *read_high(struct reader *r, const char *p)
     return start + good == p ? p : fail(r, start + good, "not UTF-8");
 }
 
-// Skips what stands for itself in a string, eight bytes at a time: all but quotes, backslashes, control characters and
-// bytes from 0x80. The lowest byte that is marked is marked rightly, and only that one counts.
+// Skips what stands for itself in a string, eight bytes at a time: all but quotes, backslashes,
+// control characters and bytes from 0x80. The lowest byte that is marked is marked rightly, and
+// only that one counts.
 static const char *skip_plain(const struct reader *r, const char *p)
 {
     const uint64_t ones = UINT64_C(0x0101010101010101), tops = ones << 7;
@@ -162,16 +152,10 @@ static const char *skip_plain(const struct reader *r, const char *p)
     return p;
 }
 
-// The rest of a string, behind its opening quote.
-static const char *read_string(struct reader *r, const char *p, struct datum *string)
+// A string from its first byte that does not stand for itself, at p.
+static const char *read_special_string(struct reader *r, const char *p, struct datum *string)
 {
-    *string = (struct datum){.kind = DATUM_STRING, .text = p};
-    for (;;) {
-        p = skip_plain(r, p);
-        if (p == r->end)
-            return fail(r, p, "");
-        if (*p == '"')
-            break;
+    while (p < r->end && *p != '"') {
         if (*p == '\\')
             p = read_escape(r, p, string);
         else if ((unsigned char)*p >= 0x80)
@@ -180,74 +164,64 @@ static const char *read_string(struct reader *r, const char *p, struct datum *st
             return fail(r, p, "a control character in a string");
         if (!p)
             return NULL;
+        p = skip_plain(r, p);
     }
+    if (p == r->end)
+        return fail(r, p, "");
     string->length = (uint32_t)(p - string->text);
     return p + 1;
 }
 
-// Only with an exponent, or by sheer length, can a number be too much for numeric.
-static void check_width(struct reader *r, struct datum *value, bool exponent)
+// The rest of a string, behind its opening quote.
+static const char *read_string(struct reader *r, const char *p, struct datum *string)
 {
-    enum { SURELY_FITS = 16000 };
-    struct number number;
+    const char *start = p;
 
-    if (!exponent && value->length < SURELY_FITS)
-        return;
-    number_read(value->text, value->length, &number);
-    if (!number_fits_numeric(&number)) {
-        value->flags |= DATUM_WIDE;
-        r->wides++;
-    }
+    p = skip_plain(r, p);
+    string->text = start;
+    string->kind = DATUM_STRING;
+    string->flags = 0;
+    if (!stands(r, p, '"'))
+        return read_special_string(r, p, string);
+    string->length = (uint32_t)(p - start);
+    return p + 1;
 }
 
 static const char *read_number(struct reader *r, const char *p, struct datum *value)
 {
-    const char *start = p, *digits;
-    bool exponent = false;
+    size_t size = number_scan_json(p, (size_t)(r->end - p), &value->number);
 
-    p += *p == '-';
-    digits = p;
-    p = skip_digits(r, p);
-    if (p == digits)
+    if (size == 0)
         return fail(r, p, "a value is missing");
-    if (*digits == '0' && p > digits + 1)
-        return fail(r, digits + 1, "a number with a zero in front");
-    if (stands(r, p, '.')) {
-        digits = ++p;
-        p = skip_digits(r, p);
-        if (p == digits)
-            return fail(r, p, "a digit is missing");
+    value->kind = DATUM_NUMBER;
+    value->flags = 0;
+    if (!number_fits_numeric(&value->number)) {
+        value->flags = DATUM_WIDE;
+        r->wides++;
     }
-    if (stands(r, p, 'e') || stands(r, p, 'E')) {
-        exponent = true;
-        p++;
-        digits = p += stands(r, p, '+') || stands(r, p, '-');
-        p = skip_digits(r, p);
-        if (p == digits)
-            return fail(r, p, "a digit is missing");
-    }
-    *value = (struct datum){.kind = DATUM_NUMBER, .text = start, .length = (uint32_t)(p - start)};
-    check_width(r, value, exponent);
-    return p;
+    return p + size;
 }
 
 static const char *read_value(struct reader *r, const char *p, struct json_node *node);
 
-static const char *read_member(struct reader *r, const char *p, const struct json_node *node)
+// guess is where the tree remembers what came next in the document before.
+static const char *read_member(struct reader *r, const char *p, const struct json_node *node,
+                               struct json_node ***guess)
 {
     struct json_node *child = NULL;
     struct datum name;
-    const char *start = p + 1;
+    const char *start;
 
     if (!stands(r, p, '"'))
         return fail(r, p, "a name in quotes is missing");
+    start = p + 1;
     p = read_string(r, start, &name);
     if (!p)
         return NULL;
     if (node && node->child_count > 0)
-        child = json_node_member(node, name.text, name.length, name.flags & DATUM_ESCAPED);
-    // A name that comes twice would be a choice between two values, and different readers choose differently
-    // (RFC 8259, section 4).
+        child = json_node_member(node, guess, name.text, name.length, name.flags & DATUM_ESCAPED);
+    // A name that comes twice would be a choice between two values, and different readers choose
+    // differently (RFC 8259, section 4).
     if (child && child->seen == r->paths->document)
         return fail(r, start, "a name that is needed comes twice in one object");
     if (child)
@@ -258,13 +232,15 @@ static const char *read_member(struct reader *r, const char *p, const struct jso
     return read_value(r, p + 1, child);
 }
 
-static const char *read_object(struct reader *r, const char *p, const struct json_node *node)
+static const char *read_object(struct reader *r, const char *p, struct json_node *node)
 {
+    struct json_node **guess = node ? &node->first : NULL;
+
     p = skip_space(r, p);
     if (stands(r, p, '}'))
         return p + 1;
     for (;;) {
-        p = read_member(r, p, node);
+        p = read_member(r, p, node, &guess);
         if (!p)
             return NULL;
         p = skip_space(r, p);
@@ -294,7 +270,7 @@ static const char *read_array(struct reader *r, const char *p, const struct json
     }
 }
 
-static const char *read_document(struct reader *r, const char *p, const struct json_node *node,
+static const char *read_document(struct reader *r, const char *p, struct json_node *node,
                                  struct datum *value)
 {
     uint32_t nuls = r->nuls, wides = r->wides;
@@ -349,7 +325,7 @@ bool json_read(struct json_paths *paths, const char *text, size_t length, struct
     for (size_t i = 0; i < paths->count; i++)
         slots[i].kind = DATUM_MISSING;
     paths->document++;
-    if (length > INT32_MAX)
+    if (length > LENGTH_MAX)
         p = fail(&r, text, "too long");
     else
         p = read_value(&r, text, &paths->root);

@@ -41,7 +41,8 @@ size_t json_paths_count(const struct json_paths *paths)
     return paths->count;
 }
 
-// Names come from the configuration, so nobody can choose them to collide: length and three bytes do.
+// Names come from the configuration, so nobody can choose them to collide: length and three bytes
+// do.
 static uint32_t hash(const char *token, size_t length)
 {
     uint32_t h = (uint32_t)length * 0x9E3779B1u;
@@ -61,13 +62,13 @@ static struct json_node *find(const struct json_node *node, const char *token, s
         if (number == 0)
             return NULL;
         struct json_node *child = node->children[number - 1];
-        if (child->token_length == length && memcmp(child->token, token, length) == 0)
+        if (json_node_is(child, token, length))
             return child;
     }
 }
 
-struct json_node *json_node_member(const struct json_node *node, const char *name, size_t length,
-                                   bool escaped)
+struct json_node *json_node_find(const struct json_node *node, const char *name, size_t length,
+                                 bool escaped)
 {
     char plain[JSON_TOKEN_MAX * ESCAPE_MAX];
     if (!escaped)

@@ -29,8 +29,9 @@ enum value_source {
     FROM_PROPERTY, // property.NAME, an MQTT 5 user property
 };
 
-// Filled by the configuration; names and texts are owned by it. Column i of target.columns has field i;
-// field 0 is the time (FROM_RECEIVED_AT, or FROM_POINTER/FROM_VALUE/FROM_PROPERTY/... with a format).
+// Filled by the configuration; names and texts are owned by it. Column i of target.columns has
+// field i; field 0 is the time (FROM_RECEIVED_AT, or FROM_POINTER/FROM_VALUE/FROM_PROPERTY/... with
+// a format).
 struct field {
     enum value_source from;
     char *name;     // of FROM_POINTER: the pointer; FROM_PROPERTY: the property
@@ -60,10 +61,11 @@ struct mapping {
     char *where;
 };
 
-// Frees every string and array, those of target too; target.mapping may be name itself, target.stopped is the store's.
+// Frees every string and array, those of target too; target.mapping may be name itself,
+// target.stopped is the store's.
 void mapping_fini(struct mapping *mapping);
-// Parses "topic[2]", "/a/b", "property.x", ...; fills from, name, level. False with *error set (static text)
-// where it is none of them, or the decoder does not give it.
+// Parses "topic[2]", "/a/b", "property.x", ...; fills from, name, level. False with *error set
+// (static text) where it is none of them, or the decoder does not give it.
 bool mapping_parse_from(const char *text, enum decoder_kind decoder, struct field *field,
                         const char **error);
 // Checks a constant or default against type (and time format); *error is static text.

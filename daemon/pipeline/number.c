@@ -23,8 +23,8 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
-// Takes the digits at p into the mantissa; step is what a digit with room adds to the exponent (0 before the
-// point, -1 behind it), and a digit without room adds one more.
+// Takes the digits at p into the mantissa; step is what a digit with room adds to the exponent (0
+// before the point, -1 behind it), and a digit without room adds one more.
 static const char *take_digits(const char *p, const char *end, struct number *number, int step)
 {
     for (; p < end && is_digit(*p); p++) {
@@ -40,15 +40,13 @@ static const char *take_digits(const char *p, const char *end, struct number *nu
     return p;
 }
 
-// The exponent at p, or p itself where there is none.
+// The exponent at p, which stands on its e; p itself where no digits follow.
 static const char *take_exponent(const char *p, const char *end, int32_t *exponent)
 {
     const char *q = p + 1;
     bool negative = false;
 
     *exponent = 0;
-    if (p == end || (*p != 'e' && *p != 'E'))
-        return p;
     if (q < end && (*q == '+' || *q == '-'))
         negative = *q++ == '-';
     if (q == end || !is_digit(*q))
@@ -66,8 +64,8 @@ static const char *take_exponent(const char *p, const char *end, int32_t *expone
 static const char *take_few_digits(const char *p, const char *end, uint64_t *mantissa)
 {
     uint64_t sum = *mantissa;
-    for (; p < end && is_digit(*p); p++)
-        sum = sum * 10 + (uint64_t)(*p - '0');
+    for (unsigned digit; p < end && (digit = (unsigned char)*p - (unsigned)'0') <= 9; p++)
+        sum = sum * 10 + digit;
     *mantissa = sum;
     return p;
 }
@@ -82,35 +80,58 @@ static void retake_digits(const char *p, const char *end, struct number *number)
         take_digits(p + 1, end, number, -1);
 }
 
-size_t number_scan(const char *text, size_t length, struct number *number)
+// Behind the digits and the point at p; number gets what they are worth. p itself where there is
+// not one digit.
+static const char *take_decimal(const char *p, const char *end, struct number *number, bool json)
+{
+    const char *start = p, *point, *fraction;
+
+    point = take_few_digits(p, json && p < end && *p == '0' ? p + 1 : end, &number->mantissa);
+    p = point;
+    if (p < end && *p == '.' && !(json && (p == start || p + 1 == end || !is_digit(p[1])))) {
+        fraction = p + 1;
+        p = take_few_digits(fraction, end, &number->mantissa);
+        number->scale = (int32_t)(p - fraction);
+        number->exponent = -number->scale;
+    }
+    if (point == start && number->scale == 0)
+        return start;
+    if (p - start > SURE_DIGITS)
+        retake_digits(start, p, number);
+    return p;
+}
+
+static inline size_t scan(const char *text, size_t length, struct number *number, bool json)
 {
     const char *p = text, *end = text + length, *start;
-    int32_t digits, exponent;
+    int32_t exponent;
 
     if (length > EXPONENT_MAX)
         return 0;
     *number = (struct number){.text = text};
-    if (p < end && (*p == '+' || *p == '-'))
+    if (p < end && (*p == '-' || (*p == '+' && !json)))
         number->negative = *p++ == '-';
     start = p;
-    p = take_few_digits(p, end, &number->mantissa);
-    digits = (int32_t)(p - start);
-    if (p < end && *p == '.') {
-        const char *fraction = ++p;
-        p = take_few_digits(p, end, &number->mantissa);
-        number->scale = (int32_t)(p - fraction);
-        number->exponent = -number->scale;
-        digits += number->scale;
-    }
-    if (digits == 0)
+    p = take_decimal(p, end, number, json);
+    if (p == start)
         return 0;
-    if (digits > SURE_DIGITS)
-        retake_digits(start, p, number);
-    p = take_exponent(p, end, &exponent);
-    number->exponent += exponent;
-    number->scale -= exponent;
+    if (p < end && (*p == 'e' || *p == 'E')) {
+        p = take_exponent(p, end, &exponent);
+        number->exponent += exponent;
+        number->scale -= exponent;
+    }
     number->length = (uint32_t)(p - text);
     return number->length;
+}
+
+size_t number_scan(const char *text, size_t length, struct number *number)
+{
+    return scan(text, length, number, false);
+}
+
+size_t number_scan_json(const char *text, size_t length, struct number *number)
+{
+    return scan(text, length, number, true);
 }
 
 void number_read(const char *text, uint32_t length, struct number *number)
@@ -175,8 +196,8 @@ static bool slow_double(const struct number *number, double *value)
     return isfinite(*value) && (*value != 0 || number->mantissa == 0);
 }
 
-// Clinger's fast path: mantissa and power of ten are both exact doubles, so that one operation rounds once.
-// It needs arithmetic in the type's own precision (no x87).
+// Clinger's fast path: mantissa and power of ten are both exact doubles, so that one operation
+// rounds once. It needs arithmetic in the type's own precision (no x87).
 bool number_to_double(const struct number *number, double *value)
 {
     static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
@@ -226,7 +247,7 @@ bool number_fits_numeric(const struct number *number)
     int32_t digits = 0;
     if (number->scale > NUMERIC_SCALE_MAX)
         return false;
-    if (number->mantissa == 0)
+    if (number->exponent <= NUMERIC_WHOLE_MAX - SURE_DIGITS)
         return true;
     for (uint64_t rest = number->mantissa; rest != 0; rest /= 10)
         digits++;
@@ -253,7 +274,8 @@ static bool is_plain(const struct number *number)
     return p == end;
 }
 
-// Writes count digits with the point behind the first `whole` of them, with zeros where there are no digits.
+// Writes count digits with the point behind the first `whole` of them, with zeros where there are
+// no digits.
 static size_t place_point(char *out, const char *digits, int32_t count, int32_t whole)
 {
     char *p = out;
@@ -311,7 +333,7 @@ bool number_to_numeric(const struct number *number, struct arena *arena, const c
         *length = number->length - minus_zero;
         return true;
     }
-    if (number->mantissa == 0) {
+    if (number->mantissa == 0 && number->scale <= 0) {
         *text = "0";
         *length = 1;
         return true;
@@ -321,7 +343,7 @@ bool number_to_numeric(const struct number *number, struct arena *arena, const c
     if (padding(count, number->scale) > PAD_MAX)
         return false;
     out = arena_alloc(arena, (size_t)count + (size_t)padding(count, number->scale) + sizeof "-0.");
-    if (number->negative)
+    if (number->negative && number->mantissa != 0)
         out[used++] = '-';
     used += place_point(out + used, digits, count, count - number->scale);
     *text = out;

@@ -124,7 +124,8 @@ static bool add_row(struct taking *taking, const struct part *part, struct decod
                            "%llu bytes, of which the first %zu are kept",
                            (unsigned long long)message->full_length, message->payload_length);
     values = batch_reserve_row(taking->batch, target);
-    // The bounds of time are seen from the time of arrival, so that a replay decides as the first try did.
+    // The bounds of time are seen from the time of arrival, so that a replay decides as the first
+    // try did.
     if (!plan_decode(part->plan, message, message->received_us, &taking->batch->arena, values,
                      error))
         return false;

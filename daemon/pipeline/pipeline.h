@@ -16,15 +16,17 @@ struct plan; // a mapping compiled for decoding
 // A plan for the mapping, which must outlive it. NULL with error filled where units do not convert.
 struct plan *plan_new(const struct mapping *mapping, struct decode_error *error);
 void plan_free(struct plan *plan);
-// Decodes one message into values[target.column_count]; bytes live in the message, the mapping or the arena.
-// False with error filled where the message is a reject. now_us is the clock for the bounds of time.
+// Decodes one message into values[target.column_count]; bytes live in the message, the mapping or
+// the arena. False with error filled where the message is a reject. now_us is the clock for the
+// bounds of time.
 bool plan_decode(struct plan *plan, const struct message *message, int64_t now_us,
                  struct arena *arena, struct value *values, struct decode_error *error);
 
 // The mappings must outlive the pipeline. NULL where a plan fails, which is logged.
 struct pipeline *pipeline_new(struct mapping *mappings, size_t count, struct writer *writer);
 void pipeline_free(struct pipeline *pipeline);
-// Takes the caller's hold on the message: it gets rows, rejects or skips, and its verdict in the end.
+// Takes the caller's hold on the message: it gets rows, rejects or skips, and its verdict in the
+// end.
 void pipeline_take(struct pipeline *pipeline, struct message *message);
 // Calls fn for each mapping whose filter matches, wherever it takes its messages from (explain).
 typedef void pipeline_match_fn(void *arg, const struct mapping *mapping, struct plan *plan);

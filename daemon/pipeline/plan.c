@@ -43,7 +43,8 @@ struct decoding {
     bool has_reading;
 };
 
-// Sources of a known kind go into columns of a kind that can take them; all others are seen as messages come.
+// Sources of a known kind go into columns of a kind that can take them; all others are seen as
+// messages come.
 static bool source_fits(enum value_source from, enum column_type type)
 {
     switch (from) {
@@ -290,8 +291,9 @@ static bool fetch(const struct decoding *d, const struct plan_column *column, st
         *datum = (struct datum){.kind = DATUM_TIME, .integer = message->received_us};
         return true;
     case FROM_QOS:
-        *datum =
-            (struct datum){.kind = DATUM_NUMBER, .text = &"012"[message->qos % 3], .length = 1};
+        datum->kind = DATUM_NUMBER;
+        datum->flags = 0;
+        number_read(&"012"[message->qos % 3], 1, &datum -> number);
         return true;
     case FROM_DUP:
         *datum = (struct datum){.kind = DATUM_BOOL, .integer = message->dup};
@@ -341,8 +343,8 @@ static int64_t shift(int64_t time_us, int64_t by_us)
     return sum;
 }
 
-// A partition is made for whatever time a row has, so it has to be a sane one. The time of arrival is not the
-// sensor's: it is only held to be later than 2000.
+// A partition is made for whatever time a row has, so it has to be a sane one. The time of arrival
+// is not the sensor's: it is only held to be later than 2000.
 static bool check_time(const struct plan *plan, int64_t time_us, int64_t now_us,
                        struct decode_error *error)
 {

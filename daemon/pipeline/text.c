@@ -33,8 +33,9 @@ void text_trim(const char **text, size_t *length)
         --*length;
 }
 
-// Whether c may follow what stands before it. udunits2 takes far more: numbers as factors ("feet 20"), origins
-// ("K @ 273"), dates and logarithms; none of that is a unit that somebody sends behind a number.
+// Whether c may follow what stands before it. udunits2 takes far more: numbers as factors ("feet
+// 20"), origins ("K @ 273"), dates and logarithms; none of that is a unit that somebody sends
+// behind a number.
 static bool unit_byte_fits(const char *unit, size_t at)
 {
     char c = unit[at], before = unit[at - 1];

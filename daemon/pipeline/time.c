@@ -34,8 +34,9 @@ static int days_in_month(int year, int month)
     return days[month - 1] + (month == 2 && is_leap(year));
 }
 
-// Days since 1970-01-01 in the Gregorian calendar. Years begin in March here, so that the leap day is the last one
-// and the months before it have a regular length: day (153 m + 2) / 5 begins month m.
+// Days since 1970-01-01 in the Gregorian calendar. Years begin in March here, so that the leap day
+// is the last one and the months before it have a regular length: day (153 m + 2) / 5 begins month
+// m.
 static int64_t days_from_civil(int year, int month, int day)
 {
     int64_t y = month > 2 ? year : year - 1;
@@ -148,7 +149,8 @@ bool time_from_rfc3339(const char *text, size_t length, int64_t *us)
     return *us >= TIME_MIN_US && *us <= TIME_MAX_US;
 }
 
-// Digits that the mantissa has no room for are far below a microsecond for every time within the bounds.
+// Digits that the mantissa has no room for are far below a microsecond for every time within the
+// bounds.
 bool time_from_number(const struct number *number, enum time_format format, int64_t *us)
 {
     static const int powers[] = {

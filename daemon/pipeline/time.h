@@ -1,4 +1,5 @@
-// Points in time: what payloads write, as microseconds since 1970-01-01 UTC; no time zone data, no libc calls.
+// Points in time: what payloads write, as microseconds since 1970-01-01 UTC; no time zone data, no
+// libc calls.
 #pragma once
 
 #include <stdbool.h>
@@ -14,10 +15,11 @@ enum time_format { TIME_RFC3339, TIME_UNIX_S, TIME_UNIX_MS, TIME_UNIX_US, TIME_U
 
 enum { TIME_TEXT = 40 }; // room for time_text's result
 
-// RFC 3339, section 5.6, with offset; a space may stand for the T. Digits beyond microseconds are cut off. A leap
-// second (23:59:60 UTC) is the second after it. False where it is no such time.
+// RFC 3339, section 5.6, with offset; a space may stand for the T. Digits beyond microseconds are
+// cut off. A leap second (23:59:60 UTC) is the second after it. False where it is no such time.
 bool time_from_rfc3339(const char *text, size_t length, int64_t *us);
-// A count since 1970 in the unit of the format (not rfc3339), exact, rounded down to microseconds; false out of bounds.
+// A count since 1970 in the unit of the format (not rfc3339), exact, rounded down to microseconds;
+// false out of bounds.
 bool time_from_number(const struct number *number, enum time_format format, int64_t *us);
 // "2024-05-01T12:00:00.25Z". Returns buffer.
 const char *time_text(int64_t us, char buffer[TIME_TEXT]);

@@ -27,7 +27,8 @@ struct unit_converter {
     unsigned oldest; // the one that the next new text takes the place of
 };
 
-// udunits2's database: some milliseconds and a good megabyte, so it is there only while somebody needs it.
+// udunits2's database: some milliseconds and a good megabyte, so it is there only while somebody
+// needs it.
 static struct {
     ut_system *system;
     unsigned users;
@@ -100,8 +101,9 @@ void unit_converter_free(struct unit_converter *converter)
     units_release();
 }
 
-// udunits2 converts reciprocals (s to Hz) and leaves angles out of account (rpm to Hz, off by 2 pi). We do not: the
-// ratio of the two units must be a bare number. Logarithmic units have no ratio, and neither problem.
+// udunits2 converts reciprocals (s to Hz) and leaves angles out of account (rpm to Hz, off by 2
+// pi). We do not: the ratio of the two units must be a bare number. Logarithmic units have no
+// ratio, and neither problem.
 static bool is_bare_ratio(const ut_unit *from, const ut_unit *to)
 {
     char text[128];
@@ -134,8 +136,9 @@ static enum unit_result relate(const char *text, ut_unit *to, cv_converter **con
     return result;
 }
 
-// What sensors write and udunits2 does not know, or takes for something else: C for coulomb, F for farad, mph for
-// milliphot. Asked only where the text as it stands does not convert, so that a column of coulombs gets coulombs.
+// What sensors write and udunits2 does not know, or takes for something else: C for coulomb, F for
+// farad, mph for milliphot. Asked only where the text as it stands does not convert, so that a
+// column of coulombs gets coulombs.
 static const char *usual_meaning(const char *text)
 {
     static const char *const spellings[][2] = {
@@ -178,8 +181,8 @@ static struct remembered *learn(struct unit_converter *converter, const char *fr
     return entry;
 }
 
-// Zero points add and subtract hundreds of degrees, which blurs what is below 1e-12 of one: 68 degF would be
-// 20.000000000000036 degC. No thermometer sees the digits that go here.
+// Zero points add and subtract hundreds of degrees, which blurs what is below 1e-12 of one: 68 degF
+// would be 20.000000000000036 degC. No thermometer sees the digits that go here.
 static double round_temperature(double value)
 {
     const double steps = 1e10;

@@ -1,4 +1,5 @@
-// From the unit that a payload names to the unit of a column, by udunits2; loaded when the first one is needed.
+// From the unit that a payload names to the unit of a column, by udunits2; loaded when the first
+// one is needed.
 #pragma once
 
 #include <stddef.h>

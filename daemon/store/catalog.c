@@ -10,7 +10,8 @@
 enum {
     RETRY_MIN_MS = 500,
     RETRY_MAX_MS = 30000,
-    TICK_MS = 60000, // between looks at the clock, and at stopped targets' tables
+    COMPLAINTS_MS = 600000, // between lines about a table that cannot be changed
+    TICK_MS = 60000,        // between looks at the clock, and at stopped targets' tables
 };
 
 // ---- the clock ----
@@ -54,6 +55,7 @@ static struct catalog_table *table_for(struct catalog *catalog, const struct tar
     *table = (struct catalog_table){.schema = target->schema,
                                     .name = target->table,
                                     .partition_by = target->partition,
+                                    .complaints = {.interval_ms = COMPLAINTS_MS},
                                     .full = mem_printf("%s.%s", schema, name)};
     free(name);
     free(schema);
@@ -66,8 +68,7 @@ static void add_target(struct catalog *catalog, struct target *target)
     if (table->partition_by != target->partition)
         log_warn("mapping \"%s\": table %s is partitioned as mapping \"%s\" says", target->mapping,
                  table->full, table->targets[0]->mapping);
-    table->targets =
-        mem_realloc(table->targets, table->target_count + 1, sizeof(struct target *));
+    table->targets = mem_realloc(table->targets, table->target_count + 1, sizeof(struct target *));
     table->targets[table->target_count++] = target;
     catalog->table_of[target->index] = table;
 }
@@ -130,6 +131,8 @@ bool catalog_ready(const struct catalog *catalog)
 
 const char *catalog_state(const struct catalog *catalog)
 {
+    if (catalog->refused)
+        return catalog->refused;
     if (catalog->trouble)
         return catalog->trouble;
     return catalog->ready ? "ok" : "looking at schema and tables";

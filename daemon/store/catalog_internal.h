@@ -11,7 +11,9 @@
 #include "store/partition.h"
 #include "store/pg.h"
 
-enum { CATALOG_AHEAD = 3 }; // partitions that are to be there at any time: the current one and two more
+enum {
+    CATALOG_AHEAD = 3
+}; // partitions that are to be there at any time: the current one and two more
 
 enum catalog_shape {
     SHAPE_UNKNOWN, // not looked at yet
@@ -30,9 +32,10 @@ struct catalog_table {
     enum catalog_shape shape;
     struct partition_range *ranges; // sorted, none overlap
     size_t range_count, range_capacity;
-    size_t last;              // index of the range that was hit last
+    size_t last;          // index of the range that was hit last
     int64_t ahead_due_us; // wall clock: partitions ahead are not tried before
-    char *findings;           // lines, or NULL
+    char *findings;       // lines, or NULL
+    struct log_limit complaints;
 };
 
 enum catalog_job_kind {
@@ -143,11 +146,13 @@ bool catalog_is_fact(const struct pg_result *live, int row, enum catalog_fact fa
 int catalog_find_column(const struct pg_result *live, const char *name); // -1: there is none
 bool catalog_is_table(const struct pg_result *live);
 
-// Stops the targets of the table that do not fit it, lets the others go on, and keeps the findings.
-void catalog_judge_live(struct catalog_table *table, const struct pg_result *live);
+// Stops the targets of the table that do not fit it, lets the others go on, and keeps the findings;
+// with stop false it only keeps those.
+void catalog_judge_live(struct catalog_table *table, const struct pg_result *live, bool stop);
 // The same where the table cannot be had, for the reason given.
-void catalog_judge_missing(struct catalog_table *table, const char *finding);
-// Stops the target with what is wrong (copied), or lets it go on where that is ""; logs what is new.
+void catalog_judge_missing(struct catalog_table *table, const char *finding, bool stop);
+// Stops the target with what is wrong (copied), or lets it go on where that is ""; logs what is
+// new.
 void catalog_stop_target(struct target *target, const char *wrong);
 
 // ---- SQL; the caller frees ----

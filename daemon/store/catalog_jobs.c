@@ -6,15 +6,16 @@
 #include "store/catalog_internal.h"
 
 enum {
-    REFUSED_MS = 60000, // until what was refused is tried again
+    REFUSED_MS = 5000,  // until what was refused is tried again
     IDLE_MS = 60000,    // until the connection is closed
 };
 
-// The schema's SQL names all that is not in pg_catalog in full. Partitions wait for locks, but not for long: inserts
-// queue up behind who waits.
-static const char SETTINGS[] = "SET search_path = pg_catalog; SET lock_timeout = '3s'; SET TimeZone = 'UTC';"
-                               " SET DateStyle = 'ISO'; SET client_min_messages = warning;"
-                               " SET default_transaction_isolation = 'read committed'";
+// The schema's SQL names all that is not in pg_catalog in full. Partitions wait for locks, but not
+// for long: inserts queue up behind who waits.
+static const char SETTINGS[] =
+    "SET search_path = pg_catalog; SET lock_timeout = '3s'; SET TimeZone = 'UTC';"
+    " SET DateStyle = 'ISO'; SET client_min_messages = warning;"
+    " SET default_transaction_isolation = 'read committed'";
 
 // ---- jobs ----
 
@@ -74,7 +75,8 @@ void catalog_job_again(struct catalog *catalog, const char *why)
 enum catalog_error catalog_error_of(const char *sqlstate)
 {
     // duplicate table, schema, object, column, key; overlapping partition; object gone meanwhile
-    static const char *const races[] = {"42P07", "42P06", "42710", "42701", "23505", "42P17", "XX000"};
+    static const char *const races[] = {"42P07", "42P06", "42710", "42701",
+                                        "23505", "42P17", "XX000"};
     // lock not available, query cancelled, read-only (a standby before its promotion)
     static const char *const passing[] = {"55P03", "57014", "25006"};
     for (size_t i = 0; i < sizeof races / sizeof *races; i++)
@@ -229,7 +231,8 @@ void catalog_jobs_init(struct catalog *catalog, struct loop *loop, struct worker
 {
     const struct pg_calls calls = {.up = up, .down = down, .arg = catalog};
     list_init(&catalog->jobs);
-    catalog->pg = pg_new(loop, worker, catalog->options.conninfo, "sensorlogd schema", false, &calls);
+    catalog->pg =
+        pg_new(loop, worker, catalog->options.conninfo, "sensorlogd schema", false, &calls);
     catalog->work = loop_task_new(loop, work, catalog);
     catalog->retry = loop_timer_new(loop, work, catalog);
     catalog->idle = loop_timer_new(loop, close_idle, catalog);

@@ -19,7 +19,8 @@ bool catalog_is_fact(const struct pg_result *live, int row, enum catalog_fact fa
 int catalog_find_column(const struct pg_result *live, const char *name)
 {
     for (int row = 0; row < live->rows; row++)
-        if (catalog_is_fact(live, row, FACT_COLUMN) && strcmp(catalog_field(live, row, 1), name) == 0)
+        if (catalog_is_fact(live, row, FACT_COLUMN) &&
+            strcmp(catalog_field(live, row, 1), name) == 0)
             return row;
     return -1;
 }
@@ -42,9 +43,11 @@ static void check_table(FILE *out, const struct pg_result *live, const struct ta
                 : strcmp(kind, "m") == 0 ? "a materialized view"
                                          : "something else");
     else if (strcmp(catalog_field(live, 0, 3), "true") != 0)
-        fputs("no privilege to insert: GRANT USAGE on its schema and INSERT on it to sensorlogd's role\n", out);
+        fputs("no privilege to insert: GRANT USAGE on its schema and INSERT on it to this role\n",
+              out);
     else if (target->key_count > 0 && strcmp(catalog_field(live, 0, 4), "true") != 0)
-        fputs("no privilege to select, which its key needs: GRANT SELECT on it to sensorlogd's role\n", out);
+        fputs("no privilege to select, which its key needs: GRANT SELECT on it to this role\n",
+              out);
 }
 
 static bool type_fits(const char *live, enum column_type type)
@@ -90,8 +93,8 @@ static void check_others(FILE *out, const struct pg_result *live, const struct c
 {
     for (int row = 0; row < live->rows; row++) {
         const char *flags = catalog_field(live, row, 4), *name = catalog_field(live, row, 1);
-        if (!catalog_is_fact(live, row, FACT_COLUMN) || !strchr(flags, 'n') || strpbrk(flags, "dg") ||
-            writes(target, name))
+        if (!catalog_is_fact(live, row, FACT_COLUMN) || !strchr(flags, 'n') ||
+            strpbrk(flags, "dg") || writes(target, name))
             continue;
         char *quoted = pg_quote_identifier(name);
         fprintf(out,
@@ -110,7 +113,8 @@ static bool is_key(const struct target *target, const char *name)
     return false;
 }
 
-// ON CONFLICT takes an index with exactly these columns, in any order; the rows of one index follow each other.
+// ON CONFLICT takes an index with exactly these columns, in any order; the rows of one index follow
+// each other.
 static bool has_key_index(const struct pg_result *live, const struct target *target)
 {
     const char *index = "";
@@ -122,8 +126,7 @@ static bool has_key_index(const struct pg_result *live, const struct target *tar
             matching = 0;
         index = catalog_field(live, row, 1);
         matching += is_key(target, catalog_field(live, row, 2));
-        if (matching == target->key_count &&
-            pg_integer(live, row, 3) == (int64_t)target->key_count)
+        if (matching == target->key_count && pg_integer(live, row, 3) == (int64_t)target->key_count)
             return true;
     }
     return false;
@@ -134,7 +137,8 @@ static void check_key(FILE *out, const struct pg_result *live, const struct cata
 {
     if (target->key_count == 0 || has_key_index(live, target))
         return;
-    fprintf(out, "no unique index on exactly the columns of the key: run CREATE UNIQUE INDEX ON %s (",
+    fprintf(out,
+            "no unique index on exactly the columns of the key: run CREATE UNIQUE INDEX ON %s (",
             table->full);
     const char *separator = "";
     for (size_t i = 1; i <= target->column_count; i++) { // time last
@@ -152,29 +156,24 @@ static void check_key(FILE *out, const struct pg_result *live, const struct cata
 // ---- judging ----
 
 // Adds the lines of text, each with the table and the mapping before it, to the table's findings.
-static void keep_findings(struct catalog_table *table, const struct target *target,
-                          const char *text)
+// Returns the lines joined to one, which the caller frees.
+static char *keep_findings(struct catalog_table *table, const struct target *target,
+                           const char *text)
 {
+    char *joined = mem_strdup("");
     for (const char *line = text; *line;) {
-        size_t length = strcspn(line, "\n");
-        char *longer =
+        int length = (int)strcspn(line, "\n");
+        char *findings =
             mem_printf("%stable %s, mapping \"%s\": %.*s\n", table->findings ? table->findings : "",
-                       table->full, target->mapping, (int)length, line);
+                       table->full, target->mapping, length, line);
+        char *longer = mem_printf("%s%s%.*s", joined, *joined ? "; " : "", length, line);
         free(table->findings);
-        table->findings = longer;
+        free(joined);
+        table->findings = findings;
+        joined = longer;
         line += length + (line[length] == '\n');
     }
-}
-
-// One line from several.
-static void join_lines(char *text)
-{
-    size_t length = strlen(text);
-    if (length > 0 && text[length - 1] == '\n')
-        text[length - 1] = '\0';
-    for (; *text; text++)
-        if (*text == '\n')
-            *text = ';';
+    return joined;
 }
 
 // Stops the target with what is wrong or lets it go on, logging what is new.
@@ -193,13 +192,15 @@ void catalog_stop_target(struct target *target, const char *wrong)
     target->stopped = mem_strdup(wrong);
 }
 
-static void judge_one(struct catalog_table *table, struct target *target, char *findings)
+static void judge_one(struct catalog_table *table, struct target *target, const char *findings,
+                      bool stop)
 {
-    keep_findings(table, target, findings);
-    join_lines(findings);
-    char *wrong = *findings ? mem_printf("table %s: %s", table->full, findings) : mem_strdup("");
-    catalog_stop_target(target, wrong);
+    char *joined = keep_findings(table, target, findings);
+    char *wrong = *joined ? mem_printf("table %s: %s", table->full, joined) : mem_strdup("");
+    if (stop)
+        catalog_stop_target(target, wrong);
     free(wrong);
+    free(joined);
 }
 
 static char *find_misfits(const struct pg_result *live, const struct catalog_table *table,
@@ -228,23 +229,19 @@ static void clear_findings(struct catalog_table *table)
     table->findings = NULL;
 }
 
-void catalog_judge_missing(struct catalog_table *table, const char *finding)
+void catalog_judge_missing(struct catalog_table *table, const char *finding, bool stop)
 {
     clear_findings(table);
-    for (size_t i = 0; i < table->target_count; i++) {
-        char *copy = mem_strdup(finding);
-        judge_one(table, table->targets[i], copy);
-        free(copy);
-    }
+    for (size_t i = 0; i < table->target_count; i++)
+        judge_one(table, table->targets[i], finding, stop);
 }
 
-void catalog_judge_live(struct catalog_table *table, const struct pg_result *live)
+void catalog_judge_live(struct catalog_table *table, const struct pg_result *live, bool stop)
 {
     clear_findings(table);
     for (size_t i = 0; i < table->target_count; i++) {
         char *findings = find_misfits(live, table, table->targets[i]);
-        judge_one(table, table->targets[i], findings);
+        judge_one(table, table->targets[i], findings, stop);
         free(findings);
     }
 }
-

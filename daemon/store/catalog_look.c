@@ -10,18 +10,22 @@ enum { CHANGES_MAX = 3 }; // of one table in one job: others may be at it too
 static const int64_t AHEAD_RETRY_US = INT64_C(3600) * 1000000; // where a partition ahead is refused
 
 // All that is to be known of a table, as rows (fact, name, a, b, c); no row where there is none.
-//   1 table:     name its kind; a '' unpartitioned, 'time' by range of time, 'other'; b may insert, c may select
-//   2 column:    a its type, of a domain the type below; b the type for people; c 'n' not null, 'd' default, 'g' generated
+//   1 table:     name its kind; a '' unpartitioned, 'time' by range of time, 'other';
+//                b whether it may be inserted into, c selected from
+//   2 column:    a its type, of a domain the type below; b the type for people;
+//                c 'n' not null, 'd' default, 'g' generated
 //   3 key:       name the unique index; a a column of it; b how many it has
 //   4 partition: a, b its bounds in microseconds, null where there is none; c 'default'
 static const char LOOK[] =
-    "WITH rel AS (SELECT c.*, n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+    "WITH rel AS (SELECT c.*, n.nspname"
+    " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
     " WHERE n.nspname = $1 AND c.relname = $2)\n"
     "SELECT 1 AS fact, rel.relkind::text AS name,"
     " CASE WHEN p.partrelid IS NULL THEN ''"
     " WHEN p.partstrat = 'r' AND p.partnatts = 1 AND a.attname = 'time'"
     " AND a.atttypid = 'timestamptz'::regtype THEN 'time' ELSE 'other' END AS a,"
-    " (has_schema_privilege(rel.relnamespace, 'USAGE') AND has_any_column_privilege(rel.oid, 'INSERT'))::text AS b,"
+    " (has_schema_privilege(rel.relnamespace, 'USAGE')"
+    " AND has_any_column_privilege(rel.oid, 'INSERT'))::text AS b,"
     " has_any_column_privilege(rel.oid, 'SELECT')::text AS c"
     " FROM rel LEFT JOIN pg_partitioned_table p ON p.partrelid = rel.oid"
     " LEFT JOIN pg_attribute a ON a.attrelid = rel.oid AND a.attnum = p.partattrs[0]\n"
@@ -29,7 +33,8 @@ static const char LOOK[] =
     " CASE WHEN n.nspname = 'pg_catalog' THEN b.typname ELSE n.nspname || '.' || b.typname END,"
     " format_type(a.atttypid, a.atttypmod),"
     " CASE WHEN a.attnotnull OR t.typnotnull THEN 'n' ELSE '' END"
-    " || CASE WHEN a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL THEN 'd' ELSE '' END"
+    " || CASE WHEN a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL"
+    " THEN 'd' ELSE '' END"
     " || CASE WHEN a.attgenerated <> '' OR a.attidentity = 'a' THEN 'g' ELSE '' END"
     " FROM rel JOIN pg_attribute a ON a.attrelid = rel.oid AND a.attnum > 0 AND NOT a.attisdropped"
     " JOIN pg_type t ON t.oid = a.atttypid"
@@ -40,20 +45,26 @@ static const char LOOK[] =
     " AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL"
     " JOIN pg_attribute a ON a.attrelid = rel.oid"
     " AND a.attnum = ANY ((i.indkey::int2[])[0 : i.indnkeyatts - 1])\n"
-    "UNION ALL SELECT 4, x.name, b.from_us, b.to_us, CASE WHEN x.bound = 'DEFAULT' THEN 'default' END"
+    "UNION ALL SELECT 4, x.name, b.from_us, b.to_us,"
+    " CASE WHEN x.bound = 'DEFAULT' THEN 'default' END"
     " FROM rel JOIN pg_inherits h ON h.inhparent = rel.oid"
     " JOIN pg_class p ON p.oid = h.inhrelid AND p.relispartition"
-    " CROSS JOIN LATERAL (SELECT p.relname AS name, pg_get_expr(p.relpartbound, p.oid) AS bound) AS x"
-    " LEFT JOIN LATERAL regexp_match(x.bound, '^FOR VALUES FROM [(](.*)[)] TO [(](.*)[)]$') AS m ON true"
+    " CROSS JOIN LATERAL"
+    " (SELECT p.relname AS name, pg_get_expr(p.relpartbound, p.oid) AS bound) AS x"
+    " LEFT JOIN LATERAL"
+    " regexp_match(x.bound, '^FOR VALUES FROM [(](.*)[)] TO [(](.*)[)]$') AS m ON true"
     " CROSS JOIN LATERAL (SELECT"
     " (SELECT (extract(epoch FROM f) * 1000000)::bigint::text"
-    " FROM (SELECT CASE WHEN m[1] ~ '^''[^,]*''$' THEN trim(both '''' FROM m[1])::timestamptz END) AS v (f)"
+    " FROM (SELECT CASE WHEN m[1] ~ '^''[^,]*''$'"
+    " THEN trim(both '''' FROM m[1])::timestamptz END) AS v (f)"
     " WHERE isfinite(f)) AS from_us,"
     " (SELECT (extract(epoch FROM f) * 1000000)::bigint::text"
-    " FROM (SELECT CASE WHEN m[2] ~ '^''[^,]*''$' THEN trim(both '''' FROM m[2])::timestamptz END) AS v (f)"
+    " FROM (SELECT CASE WHEN m[2] ~ '^''[^,]*''$'"
+    " THEN trim(both '''' FROM m[2])::timestamptz END) AS v (f)"
     " WHERE isfinite(f) AND f < '20000-01-01') AS to_us) AS b"
     " WHERE (SELECT a.attname = 'time' AND a.atttypid = 'timestamptz'::regtype"
-    " FROM pg_partitioned_table q JOIN pg_attribute a ON a.attrelid = q.partrelid AND a.attnum = q.partattrs[0]"
+    " FROM pg_partitioned_table q"
+    " JOIN pg_attribute a ON a.attrelid = q.partrelid AND a.attnum = q.partattrs[0]"
     " WHERE q.partrelid = rel.oid AND q.partstrat = 'r' AND q.partnatts = 1)\n"
     "ORDER BY fact, name, a";
 
@@ -67,7 +78,8 @@ static void take_ranges(struct catalog_table *table, const struct pg_result *liv
     for (int row = 0; row < live->rows; row++) {
         if (!catalog_is_fact(live, row, FACT_PARTITION))
             continue;
-        if (*catalog_field(live, row, 4)) // DEFAULT takes all, and stands in the way of partitions for what it holds
+        // A DEFAULT partition takes all, and stands in the way of partitions for what it holds.
+        if (*catalog_field(live, row, 4))
             table->shape = SHAPE_ANY;
         struct partition_range range = {INT64_MIN, INT64_MAX};
         if (pg_value(live, row, 2))
@@ -104,6 +116,7 @@ static void changed(void *arg, const struct pg_result *result)
     const char *table = job->table->full;
     bool missing = job->table->shape == SHAPE_MISSING;
     if (result->ok) {
+        job->table->ahead_due_us = 0;
         log_info("postgres: %s table %s", missing ? "created" : "added columns to", table);
     } else if (catalog_error_of(result->sqlstate) != ERROR_RACE) {
         if (catalog_passing(catalog, result))
@@ -111,7 +124,7 @@ static void changed(void *arg, const struct pg_result *result)
         free(job->refusal);
         job->refusal = mem_strdup(result->message);
         job->changes = CHANGES_MAX;
-        if (!missing)
+        if (!missing && log_limit_pass(&job->table->complaints, NULL))
             log_error("postgres: cannot add columns to table %s: %s", table, result->message);
     }
     catalog_look(catalog);
@@ -125,9 +138,8 @@ static void create(struct catalog *catalog)
 }
 
 // The columns that the live table lacks, "time" apart; the caller frees.
-static const struct target_column **missing_columns(const struct pg_result *live,
-                                                    const struct catalog_table *table,
-                                                    size_t *count)
+static const struct target_column **
+missing_columns(const struct pg_result *live, const struct catalog_table *table, size_t *count)
 {
     size_t all;
     struct catalog_column *columns = catalog_columns(table, &all);
@@ -178,8 +190,12 @@ static bool change(struct catalog *catalog, const struct pg_result *live)
 
 // ---- the look ----
 
-static void judge(const struct catalog_job *job, const struct pg_result *live)
+// While the migrations are refused no mapping is stopped: its messages wait, for nothing can be
+// written.
+static void judge(const struct catalog *catalog, const struct pg_result *live)
 {
+    const struct catalog_job *job = catalog_job(catalog);
+    bool stop = !catalog->refused;
     char *missing = NULL;
     if (!live->ok)
         missing = mem_printf("it cannot be looked at: %s", live->message);
@@ -188,9 +204,9 @@ static void judge(const struct catalog_job *job, const struct pg_result *live)
     else if (live->rows == 0)
         missing = mem_strdup("there is no such table: run sensorlogd migrate");
     if (missing)
-        catalog_judge_missing(job->table, missing);
+        catalog_judge_missing(job->table, missing, stop);
     else
-        catalog_judge_live(job->table, live);
+        catalog_judge_live(job->table, live, stop);
     free(missing);
 }
 
@@ -205,7 +221,7 @@ static void looked(void *arg, const struct pg_result *result)
         if (change(catalog, result))
             return;
     }
-    judge(job, result);
+    judge(catalog, result);
     go_on(catalog);
 }
 

@@ -111,7 +111,8 @@ void catalog_migrate(struct catalog *catalog)
     if (version < SERVER_VERSION_MIN)
         refuse(catalog, mem_printf("PostgreSQL %d is too old: 14 is needed", version / 10000));
     else
-        pg_query(catalog->pg,
-                 "SELECT getdatabaseencoding(), to_regclass('sensorlog.schema_version') IS NOT NULL",
-                 NULL, seen, catalog);
+        pg_query(
+            catalog->pg,
+            "SELECT getdatabaseencoding(), to_regclass('sensorlog.schema_version') IS NOT NULL",
+            NULL, seen, catalog);
 }

@@ -7,30 +7,30 @@
 
 enum { RACES_MAX = 4 };
 
-// The period cannot be made: goes on with the others.
-static void refuse(struct catalog *catalog, const char *why)
+// The period of the next time cannot be made; what is made ahead may fail without harm, it is tried
+// again in an hour or when rows need it.
+static void drop_period(struct catalog_job *job, const char *why)
 {
-    struct catalog_job *job = catalog_job(catalog);
     size_t kept = job->next;
-    for (size_t i = job->next; i < job->count; i++)
+    for (size_t i = job->next + 1; i < job->count; i++)
         if (job->times[i] < job->making.from || job->times[i] >= job->making.to)
             job->times[kept++] = job->times[i];
     job->count = kept;
-    if (!job->missing) {
+    if (!job->missing && log_limit_pass(&job->table->complaints, NULL))
         log_error("postgres: table %s: %s", job->table->full, why);
+    if (!job->missing)
         job->missing = mem_strdup(why);
-    }
-    catalog_make_partitions(catalog);
 }
 
-static void refuse_error(struct catalog *catalog, const struct pg_result *result)
+static void refused(struct catalog *catalog, const struct pg_result *result)
 {
     const char *hint = "";
     if (strcmp(result->sqlstate, "42501") == 0)
         hint = "; sensorlogd's role must own the table, or its owner make the partitions";
     char *why = mem_printf("a partition cannot be made: %s%s", result->message, hint);
-    refuse(catalog, why);
+    drop_period(catalog_job(catalog), why);
     free(why);
+    catalog_make_partitions(catalog);
 }
 
 static void made(void *arg, const struct pg_result *result)
@@ -48,11 +48,12 @@ static void made(void *arg, const struct pg_result *result)
     } else if (catalog_error_of(result->sqlstate) == ERROR_RACE && job->races++ < RACES_MAX) {
         catalog_look(catalog); // which comes back here
     } else if (!catalog_passing(catalog, result)) {
-        refuse_error(catalog, result);
+        refused(catalog, result);
     }
 }
 
-// The period's usual name; another where somebody's partition leaves only a part of it, or the name is taken.
+// The period's usual name; another where somebody's partition leaves only a part of it, or the name
+// is taken.
 static void make(struct catalog *catalog, int64_t time_us)
 {
     struct catalog_job *job = catalog_job(catalog);
@@ -68,37 +69,38 @@ static void make(struct catalog *catalog, int64_t time_us)
     free(sql);
 }
 
-// What is made ahead may fail without harm: it is tried again in an hour, or when rows need it.
-static void finish(struct catalog *catalog)
+// Why the next time gets no partition, or NULL: job->making is its period then.
+static const char *obstacle(const struct catalog *catalog, struct catalog_job *job)
 {
-    struct catalog_job *job = catalog_job(catalog);
-    if (job->kind == JOB_NEED)
-        catalog_job_finish(catalog, !job->missing, job->missing ? job->missing : "");
-    else
-        catalog_table_done(catalog);
+    int64_t time_us = job->times[job->next];
+    job->making = (struct partition_range){time_us, time_us};
+    if (job->table->shape != SHAPE_RANGES)
+        return "there is no such table";
+    if (!partition_range_of(job->table->partition_by, time_us, &job->making))
+        return "the year of a row is out of bounds";
+    if (!catalog_may_change(catalog))
+        return "there is no partition for the time of a row: run sensorlogd migrate, or make it by "
+               "other means";
+    return NULL;
 }
 
 void catalog_make_partitions(struct catalog *catalog)
 {
     struct catalog_job *job = catalog_job(catalog);
-    struct catalog_table *table = job->table;
-    while (job->next < job->count && catalog_ranges_has(table, job->times[job->next]))
-        job->next++;
-    if (job->next == job->count) {
-        finish(catalog);
-        return;
+    while (job->next < job->count) {
+        if (catalog_ranges_has(job->table, job->times[job->next])) {
+            job->next++;
+            continue;
+        }
+        const char *why = obstacle(catalog, job);
+        if (!why) {
+            make(catalog, job->times[job->next]);
+            return;
+        }
+        drop_period(job, why);
     }
-    int64_t time_us = job->times[job->next];
-    bool sane = partition_range_of(table->partition_by, time_us, &job->making);
-    if (!sane)
-        job->making = (struct partition_range){time_us, time_us + 1};
-    if (table->shape != SHAPE_RANGES)
-        refuse(catalog, "there is no such table");
-    else if (!catalog_may_change(catalog))
-        refuse(catalog, "there is no partition for the time of a row: run sensorlogd migrate, or make it "
-                        "by other means");
-    else if (!sane)
-        refuse(catalog, "the year of a row is out of bounds");
+    if (job->kind == JOB_NEED)
+        catalog_job_finish(catalog, !job->missing, job->missing ? job->missing : "");
     else
-        make(catalog, time_us);
+        catalog_table_done(catalog);
 }

@@ -6,7 +6,8 @@
 #include "base/mem.h"
 #include "store/catalog_internal.h"
 
-// Held by every transaction that changes the schema, so that two daemons do not do the same at once.
+// Held by every transaction that changes the schema, so that two daemons do not do the same at
+// once.
 static const int64_t LOCK = INT64_C(0x73656e736f726c6f); // "sensorlo"
 
 enum { VIEW_TABLE_MAX = 56 }; // bytes of a table's name that leave room for _latest
@@ -128,7 +129,8 @@ static void put_column(FILE *out, const struct target_column *column)
 
 // ---- indexes ----
 
-// Time comes last, whatever the order of the mapping: who looks for one series walks it in the order of time.
+// Time comes last, whatever the order of the mapping: who looks for one series walks it in the
+// order of time.
 static void put_key(FILE *out, const struct target *target)
 {
     for (size_t i = 1; i < target->column_count; i++) {
@@ -164,7 +166,8 @@ static bool key_seen_before(const struct catalog_table *table, size_t index)
 static void put_indexes(FILE *out, const struct catalog_table *table)
 {
     fprintf(out,
-            "CREATE INDEX ON %s USING brin (\"time\") WITH (pages_per_range = 32, autosummarize = on);\n",
+            "CREATE INDEX ON %s USING brin (\"time\")"
+            " WITH (pages_per_range = 32, autosummarize = on);\n",
             table->full);
     for (size_t i = 0; i < table->target_count; i++) {
         if (table->targets[i]->key_count == 0 || key_seen_before(table, i))
@@ -229,11 +232,11 @@ static char *view_statement(const struct catalog_table *table, const char *view)
 {
     struct text text;
     text_open(&text);
-    fprintf(text.out, "CREATE OR REPLACE VIEW %s AS SELECT * FROM sensorlog.latest(NULL::%s, ", view,
-            table->full);
+    fprintf(text.out, "CREATE OR REPLACE VIEW %s AS SELECT * FROM sensorlog.latest(NULL::%s, ",
+            view, table->full);
     put_series(text.out, table);
-    fprintf(text.out, "); COMMENT ON VIEW %s IS 'The latest row of each series, made by sensorlogd';",
-            view);
+    fprintf(text.out,
+            "); COMMENT ON VIEW %s IS 'The latest row of each series, made by sensorlogd';", view);
     return text_close(&text);
 }
 
@@ -246,7 +249,8 @@ static bool is_mapped(const struct catalog *catalog, const char *schema, const c
     return false;
 }
 
-static void put_new_view(FILE *out, const struct catalog *catalog, const struct catalog_table *table)
+static void put_new_view(FILE *out, const struct catalog *catalog,
+                         const struct catalog_table *table)
 {
     if (strlen(table->name) > VIEW_TABLE_MAX)
         return;
@@ -264,7 +268,8 @@ static void put_new_view(FILE *out, const struct catalog *catalog, const struct 
     free(name);
 }
 
-// Replaces the view where it is still ours; where it does not go (columns were dropped) the old one stays.
+// Replaces the view where it is still ours; where it does not go (columns were dropped) the old one
+// stays.
 static void put_wider_view(FILE *out, const struct catalog_table *table)
 {
     char *view = view_name(table), *literal = pg_quote_literal(view);
@@ -330,7 +335,8 @@ char *catalog_sql_add_columns(const struct catalog_table *table,
     return text_close(&text);
 }
 
-// CREATE TABLE ... PARTITION OF would lock the parent against everything; ATTACH does not stop inserts.
+// CREATE TABLE ... PARTITION OF would lock the parent against everything; ATTACH does not stop
+// inserts.
 char *catalog_sql_partition(const struct catalog_table *table, const char *name,
                             const struct partition_range *range)
 {
@@ -343,7 +349,8 @@ char *catalog_sql_partition(const struct catalog_table *table, const char *name,
     put_lock(text.out);
     fprintf(text.out, "CREATE TABLE %s.%s (LIKE %s INCLUDING ALL EXCLUDING IDENTITY);\n", schema,
             quoted, table->full);
-    fprintf(text.out, "ALTER TABLE %s ATTACH PARTITION %s.%s\n    FOR VALUES FROM ('%s') TO ('%s');\n",
+    fprintf(text.out,
+            "ALTER TABLE %s ATTACH PARTITION %s.%s\n    FOR VALUES FROM ('%s') TO ('%s');\n",
             table->full, schema, quoted, from, to);
     free(quoted);
     free(schema);

@@ -36,6 +36,7 @@ static void retry_later(struct lane *lane, const char *why, int64_t delay_ms)
         log_warn("postgres: connection %u: %s; next attempt in %" PRId64 ".%" PRId64 " s",
                  lane->number, why, delay_ms / 1000, delay_ms % 1000 / 100);
     lane->state = LANE_DOWN;
+    lane->waiting = false;
     loop_timer_start(lane->timer, delay_ms);
 }
 
@@ -189,14 +190,16 @@ static void open_epoch(struct lane *lane)
         lane_now_idle(lane);
         return;
     }
-    if (lane->epoch->raising)
-        return; // lane_epoch_changed goes on
+    if (lane->epoch->raising) {
+        lane->waiting = true; // lane_epoch_changed goes on
+        return;
+    }
     const char *const values[] = {lane->epoch->writer};
     const struct pg_params params = {.count = 1, .values = values};
     lane->raising = lane->epoch->raising = true;
     lane->raised = 0;
     lane_error_reset(lane);
-    if (pg_query(lane->pg, "BEGIN", NULL, lane_check, lane) &&
+    if (pg_query(lane->pg, LANE_BEGIN, NULL, lane_check, lane) &&
         pg_query(lane->pg, "SET LOCAL lock_timeout = '2s'", NULL, lane_check, lane) &&
         pg_query(lane->pg, "SELECT sensorlog.raise_epoch($1::text)", &params, raised, lane) &&
         pg_query(lane->pg, "COMMIT", NULL, lane_check, lane))
@@ -205,21 +208,22 @@ static void open_epoch(struct lane *lane)
 
 void lane_epoch_changed(struct lane *lane)
 {
-    if (lane->state == LANE_OPENING && lane->attached && !loop_timer_pending(lane->timer) &&
-        !lane->epoch->raising)
-        open_epoch(lane);
+    bool unserved = lane->state == LANE_IDLE && lane->epoch->current == 0;
+    if (lane->epoch->raising || !(lane->waiting || unserved))
+        return;
+    lane->waiting = false;
+    lane->state = LANE_OPENING;
+    open_epoch(lane);
 }
 
 static void attach_synced(void *arg, const struct pg_result *result)
 {
     (void)result;
     struct lane *lane = arg;
-    if (lane->error.set) {
+    if (lane->error.set)
         lane_close(lane, lane->error.message);
-        return;
-    }
-    lane->attached = true;
-    open_epoch(lane);
+    else
+        open_epoch(lane);
 }
 
 static void now_up(void *arg)
@@ -227,25 +231,29 @@ static void now_up(void *arg)
     struct lane *lane = arg;
     const char *const values[] = {lane->epoch->writer};
     const struct pg_params params = {.count = 1, .values = values};
+    const struct pg_params untyped = {.count = 0};
     lane->state = LANE_OPENING;
-    lane->attached = false;
     lane->prepared_rejects = false;
     for (size_t i = 0; i < lane->statement_count; i++)
         lane->statements[i].prepared = false;
     lane_error_reset(lane);
     // The statements' arrays are of any length; planning anew for each would cost more than it gains.
     if (pg_query(lane->pg, "SET plan_cache_mode = force_generic_plan", NULL, lane_check, lane) &&
-        pg_query(lane->pg, "SELECT sensorlog.attach($1::text)", &params, lane_check, lane))
+        pg_query(lane->pg, "SELECT sensorlog.attach($1::text)", &params, lane_check, lane) &&
+        pg_prepare(lane->pg, LANE_ADVANCE, "SELECT sensorlog.advance($1::text, $2::int8, $3::int4, $4::int8)",
+                   &untyped, lane_check, lane))
         pg_sync(lane->pg, attach_synced, lane);
 }
 
 static void now_down(void *arg, const char *why)
 {
     struct lane *lane = arg;
-    end_raising(lane);
     if (lane->batch)
         lane->unresolved = true;
     retry_later(lane, why, backoff_next_ms(&lane->backoff));
+    if (lane->raising)
+        lane->epoch->current = 0; // it may have been raised, and to what was not heard
+    end_raising(lane);
 }
 
 static void timer_due(void *arg)

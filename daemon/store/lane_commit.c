@@ -5,9 +5,10 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "store/lane_internal.h"
 
-enum { RETRIES_AT_ONCE = 5, FENCED_MS = 10000 };
+enum { RETRIES_AT_ONCE = 5, PARTITION_TRIES = 2, FENCED_MS = 10000 };
 
 // ---- results ----
 
@@ -28,6 +29,8 @@ void lane_note(struct lane *lane, struct batch_group *group, const struct pg_res
     snprintf(error->sqlstate, sizeof error->sqlstate, "%s", result->sqlstate);
     snprintf(error->message, sizeof error->message, "%s%s%s", result->message,
              *result->detail ? ": " : "", result->detail);
+    // It goes into the reject table: it must not end within a character.
+    error->message[utf8_span(error->message, strlen(error->message))] = '\0';
     snprintf(error->constraint, sizeof error->constraint, "%s", result->constraint);
 }
 
@@ -87,9 +90,8 @@ void lane_send_begin(struct lane *lane)
     snprintf(seq, sizeof seq, "%" PRId64, lane->seq);
     const char *const values[] = {lane->epoch->writer, epoch, number, seq};
     const struct pg_params params = {.count = 4, .values = values};
-    if (pg_query(lane->pg, "BEGIN", NULL, lane_check, lane))
-        pg_query(lane->pg, "SELECT sensorlog.advance($1::text, $2::int8, $3::int4, $4::int8)",
-                 &params, lane_check, lane);
+    if (pg_query(lane->pg, LANE_BEGIN, NULL, lane_check, lane))
+        pg_execute(lane->pg, LANE_ADVANCE, &params, lane_check, lane);
 }
 
 void lane_send_rows(struct lane *lane, struct batch_group *group, size_t first, size_t last)
@@ -160,10 +162,18 @@ static void give_back(struct lane *lane, enum sql_action action)
     lane->calls.returned(lane->calls.arg, batch, &failure);
 }
 
+// Where looking for partitions does not help, the row fits none: a table that is partitioned in another way.
+enum sql_action lane_action(const struct lane *lane)
+{
+    enum sql_action action = sql_action_of(lane->error.sqlstate, lane->error.constraint);
+    bool tried = lane->isolated || lane->batch->attempts > PARTITION_TRIES;
+    return action == SQL_PARTITION && tried ? SQL_ISOLATE : action;
+}
+
 // An error of our own statements is no mapping's fault: wait for whoever can mend it.
 static enum sql_action action_of(const struct lane *lane)
 {
-    enum sql_action action = sql_action_of(lane->error.sqlstate, lane->error.constraint);
+    enum sql_action action = lane_action(lane);
     bool needs_group = action == SQL_STOP || action == SQL_PARTITION;
     if (needs_group && !lane->error.group)
         return SQL_WAIT;

@@ -7,6 +7,12 @@
 #include "store/pg.h"
 #include "store/sql.h"
 
+// Whatever the role's or the database's default is: raising the epoch relies on it.
+#define LANE_BEGIN "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+
+// The prepared statement of the progress row.
+#define LANE_ADVANCE "advance"
+
 enum lane_state {
     LANE_DOWN,       // until the timer
     LANE_CONNECTING,
@@ -57,7 +63,7 @@ struct lane {
     int64_t seq, sent_epoch;    // of the last transaction
     struct lane_error error;
     bool raising;               // it is this lane that raises the epoch
-    bool attached;              // of opening: the backend is recorded
+    bool waiting;               // of opening: another lane raises the epoch
     int64_t raised;             // of opening: the new epoch
     bool committed;             // COMMIT has said so
     struct lane_statement *statements; // by target->index
@@ -81,6 +87,8 @@ void lane_send_rows(struct lane *lane, struct batch_group *group, size_t first, 
 void lane_send_rejects(struct lane *lane);
 void lane_send_commit(struct lane *lane, pg_result_fn *synced);
 void lane_batch_committed(struct lane *lane);
+// What the error of a statement asks for.
+enum sql_action lane_action(const struct lane *lane);
 // After a unit failed: ROLLBACK, and what the error asks for.
 void lane_roll_back(struct lane *lane);
 

@@ -45,14 +45,14 @@ static void range_synced(void *arg, const struct pg_result *result)
     (void)result;
     struct lane *lane = arg;
     if (lane->error.set) {
-        if (sql_action_of(lane->error.sqlstate, lane->error.constraint) != SQL_ISOLATE ||
-            !lane->error.group) {
+        if (lane_action(lane) != SQL_ISOLATE || !lane->error.group) {
             lane_roll_back(lane);
             return;
         }
         split(lane);
         lane_error_reset(lane);
         pg_query(lane->pg, "ROLLBACK TO SAVEPOINT r", NULL, lane_check, lane);
+        pg_query(lane->pg, "RELEASE SAVEPOINT r", NULL, lane_check, lane); // else they nest
     }
     next_range(lane);
 }

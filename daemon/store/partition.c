@@ -9,7 +9,8 @@ enum { FIRST_YEAR = 1000, LAST_YEAR = 9998 }; // four digits, with the end of th
 
 static const int64_t SECOND_US = 1000000;
 
-// The UTC calendar of a time, and the microseconds within its second; false where the year has no four digits.
+// The UTC calendar of a time, and the microseconds within its second; false where the year has no
+// four digits.
 static bool break_down(int64_t time_us, struct tm *tm, int *microseconds)
 {
     time_t clock = (time_t)(time_us / SECOND_US);
@@ -42,10 +43,18 @@ bool partition_range_of(enum partition_by by, int64_t time_us, struct partition_
         from.tm_mon = 0;
     struct tm to = from;
     switch (by) {
-    case PARTITION_DAY: to.tm_mday += 1; break;
-    case PARTITION_WEEK: to.tm_mday += 7; break;
-    case PARTITION_MONTH: to.tm_mon += 1; break;
-    case PARTITION_YEAR: to.tm_year += 1; break;
+    case PARTITION_DAY:
+        to.tm_mday += 1;
+        break;
+    case PARTITION_WEEK:
+        to.tm_mday += 7;
+        break;
+    case PARTITION_MONTH:
+        to.tm_mon += 1;
+        break;
+    case PARTITION_YEAR:
+        to.tm_year += 1;
+        break;
     }
     *range = (struct partition_range){.from = to_us(&from), .to = to_us(&to)};
     return from.tm_year + 1900 >= FIRST_YEAR; // a week may begin in the year before
@@ -81,10 +90,18 @@ void partition_name(char name[PARTITION_NAME_SIZE], const char *table, enum part
     char suffix[32] = "";
     break_down(from_us, &tm, &microseconds);
     switch (by) {
-    case PARTITION_DAY: strftime(suffix, sizeof suffix, "_p%Y_%m_%d", &tm); break;
-    case PARTITION_WEEK: strftime(suffix, sizeof suffix, "_p%Gw%V", &tm); break;
-    case PARTITION_MONTH: strftime(suffix, sizeof suffix, "_p%Y_%m", &tm); break;
-    case PARTITION_YEAR: strftime(suffix, sizeof suffix, "_p%Y", &tm); break;
+    case PARTITION_DAY:
+        strftime(suffix, sizeof suffix, "_p%Y_%m_%d", &tm);
+        break;
+    case PARTITION_WEEK:
+        strftime(suffix, sizeof suffix, "_p%Gw%V", &tm);
+        break;
+    case PARTITION_MONTH:
+        strftime(suffix, sizeof suffix, "_p%Y_%m", &tm);
+        break;
+    case PARTITION_YEAR:
+        strftime(suffix, sizeof suffix, "_p%Y", &tm);
+        break;
     }
     join(name, table, suffix);
 }

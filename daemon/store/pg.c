@@ -219,6 +219,12 @@ static bool is_fatal(const PGresult *native)
     return strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0;
 }
 
+static const char *last_words(const PGresult *native)
+{
+    const char *text = error_field(native, PG_DIAG_MESSAGE_PRIMARY);
+    return *text ? text : PQresultErrorMessage(native);
+}
+
 // Hands a result to who waits for it; false where the connection is gone afterwards.
 static bool deliver(struct pg *pg, PGresult *native)
 {
@@ -265,7 +271,7 @@ static void receive_pipeline(struct pg *pg)
             continue;
         }
         if (PQstatus(pg->conn) == CONNECTION_BAD || is_fatal(native)) {
-            fail(pg, PQresultErrorMessage(native));
+            fail(pg, last_words(native));
             PQclear(native);
             return;
         }
@@ -279,7 +285,7 @@ static void receive_plain(struct pg *pg)
     while (pg->queue_count > 0 && !PQisBusy(pg->conn)) {
         PGresult *native = PQgetResult(pg->conn);
         if (native && (PQstatus(pg->conn) == CONNECTION_BAD || is_fatal(native))) {
-            fail(pg, PQresultErrorMessage(native));
+            fail(pg, last_words(native));
             PQclear(native);
             return;
         }
@@ -308,7 +314,10 @@ static void received(evutil_socket_t fd, short events, void *arg)
 {
     (void)fd, (void)events;
     struct pg *pg = arg;
-    if (!PQconsumeInput(pg->conn)) {
+    bool open = PQconsumeInput(pg->conn);
+    if (pg->queue_count == 0)
+        PQisBusy(pg->conn); // has libpq read the server's last words, for take_notice
+    if (!open) {
         fail(pg, PQerrorMessage(pg->conn));
         return;
     }
@@ -459,6 +468,8 @@ static void addressed(void *arg, const char *const *keywords, const char *const 
 {
     struct pg *pg = arg;
     pg->address = NULL;
+    if (pg->state != PG_RESOLVING) // timed out, and the loop has not said so yet
+        return;
     if (error) {
         fail(pg, error);
         return;

@@ -7,9 +7,9 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "store/pg.h"
 
 enum { PARAMETERS_MAX = 64 };
-
 
 struct pg_address {
     struct worker_job *job;
@@ -172,11 +172,13 @@ struct pg_address *pg_address_start(struct worker *worker, const char *conninfo,
     address->fn = fn;
     address->arg = arg;
     address->application_name = mem_strdup(application_name);
-    char *error = NULL;
-    address->options = PQconninfoParse(conninfo, &error);
-    if (!address->options)
-        address->error = mem_printf("conninfo: %s", error ? error : "out of memory");
-    PQfreemem(error);
+    address->options = PQconninfoParse(conninfo, NULL);
+    if (!address->options) { // libpq's message may quote the password
+        char *why = NULL;
+        free(pg_conninfo_masked(conninfo, &why));
+        address->error = mem_printf("conninfo: %s", why ? why : "out of memory");
+        free(why);
+    }
     address->job = worker_submit(worker, resolve_all, resolved, address_free, address);
     return address;
 }

@@ -12,8 +12,7 @@
 #include "store/lane.h"
 
 enum {
-    LINGER_TICKS = 8,     // per linger: how often it is looked whether the input has gone quiet
-    PARTITION_TRIES = 5,
+    LINGER_TICKS = 8, // per linger: how often it is looked whether the input has gone quiet
 };
 
 struct writer {
@@ -27,7 +26,7 @@ struct writer {
     struct lane **lanes;
     struct batch *gathering;
     struct list ready;     // batches that are full, or came back
-    struct list preparing; // batches whose partitions are being made
+    struct list preparing; // preparations: batches whose partitions are being made
     struct list spare;     // empty, with the memory of their last use
     unsigned spares;
     struct loop_task *flush;
@@ -66,6 +65,7 @@ static size_t gathered(const struct writer *writer)
 
 // A batch that waits for the catalog.
 struct preparation {
+    struct list node;
     struct writer *writer;
     struct batch *batch;
     struct batch_group *group;
@@ -90,7 +90,7 @@ static void prepared(void *arg, bool ok, const char *detail)
     struct batch *batch = preparation->batch;
     if (!ok)
         refuse_rows(writer, batch, preparation->group, true, "no partition", detail, "");
-    list_remove(&batch->node);
+    list_remove(&preparation->node);
     list_prepend(&writer->ready, &batch->node);
     free(preparation);
     loop_task_schedule(writer->flush);
@@ -100,8 +100,8 @@ static struct preparation *start_preparing(struct writer *writer, struct batch *
                                            struct batch_group *group)
 {
     struct preparation *preparation = mem_alloc(sizeof *preparation);
-    *preparation = (struct preparation){writer, batch, group};
-    list_append(&writer->preparing, &batch->node);
+    *preparation = (struct preparation){.writer = writer, .batch = batch, .group = group};
+    list_append(&writer->preparing, &preparation->node);
     return preparation;
 }
 
@@ -244,27 +244,24 @@ static void stop_target(struct writer *writer, struct batch *batch,
                         const struct lane_failure *failure)
 {
     struct target *target = failure->target;
-    char detail[640];
-    snprintf(detail, sizeof detail, "table \"%s\".\"%s\": %s (SQLSTATE %s)", target->schema,
-             target->table, failure->message, failure->sqlstate);
+    char *detail = mem_printf("table \"%s\".\"%s\": %s (SQLSTATE %s)", target->schema,
+                              target->table, failure->message, failure->sqlstate);
     catalog_stop(writer->catalog, target, detail);
     refuse_rows(writer, batch, &batch->groups[target->index], false, "mapping stopped", detail,
                 failure->sqlstate);
+    free(detail);
 }
 
 static void lane_returned(void *arg, struct batch *batch, const struct lane_failure *failure)
 {
     struct writer *writer = arg;
-    enum sql_action action = failure->action;
-    if (action == SQL_PARTITION && batch->attempts > PARTITION_TRIES)
-        action = SQL_STOP;
-    if (action == SQL_PARTITION) {
+    if (failure->action == SQL_PARTITION) {
         struct batch_group *group = &batch->groups[failure->target->index];
         catalog_refresh(writer->catalog, failure->target, prepared,
                         start_preparing(writer, batch, group));
         return;
     }
-    if (action == SQL_STOP)
+    if (failure->action == SQL_STOP)
         stop_target(writer, batch, failure);
     list_prepend(&writer->ready, &batch->node); // it is older than what waits there
     loop_task_schedule(writer->flush);
@@ -394,6 +391,17 @@ void writer_start(struct writer *writer)
         lane_start(writer->lanes[i]);
 }
 
+// What the catalog still owes them is not called any more.
+static void free_preparations(struct list *list)
+{
+    for (struct list *node; (node = list_take(list));) {
+        struct preparation *preparation = list_entry(node, struct preparation, node);
+        batch_abandon(preparation->batch);
+        batch_free(preparation->batch);
+        free(preparation);
+    }
+}
+
 static void free_batches(struct list *list)
 {
     for (struct list *node; (node = list_take(list));) {
@@ -412,7 +420,7 @@ void writer_free(struct writer *writer)
     free(writer->lanes);
     list_append(&writer->ready, &writer->gathering->node);
     free_batches(&writer->ready);
-    free_batches(&writer->preparing);
+    free_preparations(&writer->preparing);
     free_batches(&writer->spare);
     loop_task_free(writer->flush);
     loop_timer_free(writer->tick);

@@ -30,7 +30,8 @@ struct writer_counters {
 // The catalog, loop, worker and budget must outlive the writer.
 struct writer *writer_new(struct loop *loop, struct worker *worker, struct catalog *catalog,
                           struct budget *budget, const struct writer_options *options);
-void writer_free(struct writer *writer); // abandons what is not committed
+// Abandons what is not committed. The catalog must be freed before the loop runs again.
+void writer_free(struct writer *writer);
 // Connects. Before, and while the database is away, rows gather.
 void writer_start(struct writer *writer);
 

@@ -96,7 +96,7 @@ class Rig:
         if stored != count:
             raise RuntimeError(f'{count} messages made {stored} rows')
 
-    def configure(self, port, window=1000):
+    def configure(self, port, window=1000, protocol='5'):
         path = self.directory / 'sensorlogd.conf'
         where = ' '.join(f'{name}={os.environ[variable]}' for name, variable in
                          [('host', 'PGHOST'), ('port', 'PGPORT'), ('user', 'PGUSER'),
@@ -108,6 +108,7 @@ writer = bench
 [subscriber bench]
 uri = mqtt://127.0.0.1:{port}
 client_id = sensorlogd-bench
+protocol = {protocol}
 window = {window}
 [mappings]
 directory = {self.directory}/topics.d
@@ -157,9 +158,11 @@ level = warning
 
     def pass_to_daemon(self, kind, count, in_flight):
         """Publisher, mosquitto, sensorlogd: messages committed per second, CPU of the daemon per message."""
+        # Under MQTT 5 the Receive Maximum of the subscriber replaces mosquitto's own bound of 20.
+        protocol = '3.1.1' if in_flight is None else '5'
         self.reset()
         with self.mosquitto(in_flight) as port:
-            with self.process([DAEMON, 'run', '-c', self.configure(port)]) as daemon:
+            with self.process([DAEMON, 'run', '-c', self.configure(port, protocol=protocol)]) as daemon:
                 log = self.directory / 'mosquitto.log'
                 wait_until(lambda: 'sensors/weather' in log.read_text(), 'subscription')
                 used = cpu_seconds(daemon.pid)

@@ -5,11 +5,11 @@ BENCH_COMMON := $(BUILD)/bench/wire.o $(BUILD)/bench/reading.o
 
 $(BUILD)/bench/%.o: tests/bench/%.c $(wildcard tests/bench/*.h)
 	@mkdir -p $(@D)
-	$(COMPILE) -c -o $@ $<
+	$(call QUIET,CC)$(COMPILE) -c -o $@ $<
 
 $(BUILD)/bench/sink: $(BUILD)/rooms.a
 $(BENCH_PROGRAMS): $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BENCH_COMMON)
-	$(LINK) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(PKG_LIBS)
+	$(call QUIET,LD)$(LINK) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(PKG_LIBS)
 
 bench: packages-build-bench
 	@$(MAKE) --no-print-directory $(BUILD)/sensorlogd $(BENCH_PROGRAMS)

@@ -95,7 +95,7 @@ def end(bench, report, repeat, scale):
             used.append(cost)
             reachable = acknowledged[-1] if in_flight == 0 else min(acknowledged[-1], bounds[-1])
             ratios.append(speed / reachable)
-        report.row(['unlimited' if in_flight == 0 else '20 (default)', thousands(median(acknowledged)),
+        report.row(['unlimited (MQTT 5)' if in_flight == 0 else '20 (default, MQTT 3.1.1)', thousands(median(acknowledged)),
                     '' if in_flight == 0 else thousands(median(bounds)), thousands(median(stored)),
                     f'{median(used) * 1e6:.1f}', f'{median(ratios):.2f}', target])
 

@@ -94,13 +94,13 @@ echo "6 altimeters publish to sensors/altimeter/N, in feet and in metres; rows o
 altimeters=$!
 pids+=("$altimeters")
 
-# Prints the rows that have come since the last call.
+# Prints the rows that have come since the last call. (On Ctrl-C the database may be gone before this script is told.)
 shown=0
 show_rows()
 {
     sql "SELECT format('  %s   altimeter %s  %10s m', to_char(time, 'HH24:MI:SS.MS'), sensor,
                 to_char(altitude_m, 'FM99990.00'))
-         FROM telemetry.altimeter ORDER BY time OFFSET $shown" >"$dir/rows"
+         FROM telemetry.altimeter ORDER BY time OFFSET $shown" >"$dir/rows" 2>/dev/null || return 0
     cat "$dir/rows"
     shown=$((shown + $(wc -l <"$dir/rows")))
 }

@@ -1,6 +1,7 @@
 #!/bin/bash
-# Runs the pgTAP tests, and the examples of sql/README.md, against a cluster of its own: tests/pgtap/run.sh [FILE.sql]...
-# Each file gets a fresh database that an ordinary role owns and in which that role has applied the migrations.
+# Runs the pgTAP tests, and the examples of sql/README.md, against a cluster of its own:
+# tests/pgtap/run.sh [FILE.sql]... Each file gets a fresh database that an ordinary role owns and in
+# which that role has applied the migrations.
 set -u -o pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -21,7 +22,8 @@ as() {
     "$@"
 }
 
-# A database for one file, filled by the migrations in the role's name, each in a transaction as sensorlogd does it.
+# A database for one file, filled by the migrations in the role's name, each in a transaction as
+# sensorlogd does it.
 fresh_database() {
     sql -d postgres -c 'SET client_min_messages = warning' -c 'DROP DATABASE IF EXISTS tap' -c 'CREATE DATABASE tap OWNER logger' || exit 1
     export PGDATABASE=tap
@@ -32,7 +34,8 @@ fresh_database() {
     as logger sql -1 -f "$here/setup.inc" || exit 1
 }
 
-# Prints a test's lines; counts it as failed where one is "not ok", or its number is not the planned one.
+# Prints a test's lines; counts it as failed where one is "not ok", or its number is not the planned
+# one.
 run_test() {
     fresh_database
     local output status planned
@@ -47,7 +50,8 @@ run_test() {
     fi
 }
 
-# Every ```sql block must run, as an analyst with the grants that the page itself gives, and every query must have rows.
+# Every ```sql block must run, as an analyst with the grants that the page itself gives, and every
+# query must have rows.
 run_examples() {
     fresh_database
     local output

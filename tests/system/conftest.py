@@ -160,12 +160,22 @@ def pytest_runtest_setup():
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport():
+def pytest_runtest_makereport(item):
     outcome = yield
     report = outcome.get_result()
     if report.failed:
+        if report.when == "call" and "database" in item.funcargs:
+            report.sections.append(("sensorlog.reject", _rejects(item.funcargs["database"])))
         for title, log, mark in processes.logs_of_this_test:
             report.sections.append((f"{title} ({report.when})", "\n".join(log.lines(mark)[-60:])))
+
+
+def _rejects(database):
+    try:
+        rows = database.query("SELECT mapping, topic, reason, detail, sqlstate FROM sensorlog.reject ORDER BY id LIMIT 5")
+        return "\n".join(map(str, rows))
+    except Exception as error:  # whatever state the test has left it in
+        return str(error)
 
 
 # Counting, for tests/run.sh: each test once, by the worst that happened to it.

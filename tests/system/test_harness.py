@@ -277,7 +277,8 @@ def test_refusals_are_what_the_test_wants(broker):
 
 
 def test_the_scripted_broker_is_fast_enough(broker, site):
-    """5,000 messages a second and more, so that it is not what a test of speed measures.
+    """5,000 messages a second and more, so that it is not what a test of speed measures; by CPU time, of which
+    other tests take none away.
 
     The client is a socket that acknowledges what it reads without looking at it twice."""
     with contextlib.closing(socket.create_connection(("127.0.0.1", broker.port))) as sock:
@@ -286,7 +287,7 @@ def test_the_scripted_broker_is_fast_enough(broker, site):
         sock.sendall(bytes.fromhex("820600010001") + b"#" + b"\1")
         broker.wait_subscribed("#")
         assert sock.recv(5) == bytes.fromhex("9003000101")
-        started = time.monotonic()
+        started = time.process_time()
         deliveries = [one for _ in range(10000) for one in broker.route("a", b"300 feet")]
         size, left = len(wire.publish(4, "a", b"300 feet", qos=1, pid=1)), b""
         seen = 0
@@ -296,7 +297,7 @@ def test_the_scripted_broker_is_fast_enough(broker, site):
             sock.sendall(b"".join(b"\x40\x02" + data[size * n + 5:size * n + 7] for n in range(whole)))
             left, seen = data[size * whole:], seen + whole
         broker.wait_done(deliveries)
-        took = time.monotonic() - started
+        took = time.process_time() - started
     assert len(deliveries) / took > 5000
 
 

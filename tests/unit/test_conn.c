@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include <event2/event.h>
-#include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -31,6 +31,7 @@ struct fixture {
     unsigned calls;   // since the last look
     unsigned hold_at; // holds the packet of this number, from 1; 0: none
     unsigned packets;
+    bool counting;      // packets are numbered from 0 and only noted where they are wrong
     uint8_t last[KEEP]; // body of the last packet
 };
 
@@ -41,10 +42,24 @@ static void note(struct fixture *f, const char *text)
     f->calls++;
 }
 
+static enum conn_next count_packet(struct fixture *f, struct bytes body)
+{
+    if (body.length != f->packets % 300)
+        note(f, "wrong length");
+    for (size_t i = 0; i < body.length; i++)
+        if (body.data[i] != (uint8_t)f->packets)
+            note(f, "wrong byte");
+    f->packets++;
+    f->calls++;
+    return CONN_NEXT;
+}
+
 static enum conn_next packet(void *arg, const struct packet_frame *frame, struct bytes body)
 {
     struct fixture *f = arg;
     char text[64];
+    if (f->counting)
+        return count_packet(f, body);
     if (++f->packets == f->hold_at) {
         f->packets--;
         note(f, "held");
@@ -75,15 +90,22 @@ static void opened(void *arg)
     note(arg, "open");
 }
 
+// Another connection in place of the one there is.
+static void renew(struct fixture *f)
+{
+    struct conn_limits limits = {PACKET_LIMIT, KEEP};
+    struct conn_calls calls = {opened, packet, malformed, closed, f};
+    conn_free(f->conn);
+    f->conn = conn_new(f->loop, &limits, &calls);
+}
+
 static int set_up(void **state)
 {
     struct fixture *f = mem_zalloc(sizeof *f);
-    struct conn_limits limits = {PACKET_LIMIT, KEEP};
-    struct conn_calls calls = {opened, packet, malformed, closed, f};
     int fds[2];
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
     f->loop = loop_new();
-    f->conn = conn_new(f->loop, &limits, &calls);
+    renew(f);
     f->peer = fds[1];
     conn_attach(f->conn, fds[0]);
     *state = f;
@@ -110,6 +132,15 @@ static void run(struct fixture *f)
         for (int i = 0; i < 4; i++)
             event_base_loop(loop_base(f->loop), EVLOOP_NONBLOCK);
     } while (calls != f->calls);
+}
+
+// Waits for what other threads and the kernel do; alarm() ends a test that waits in vain.
+static void run_until(struct fixture *f, const char *text)
+{
+    alarm(30);
+    while (strcmp(f->seen, text) != 0)
+        event_base_loop(loop_base(f->loop), EVLOOP_ONCE);
+    alarm(0);
 }
 
 // Sends all of it, the loop reading meanwhile.
@@ -350,6 +381,86 @@ static void finishing_sends_all_and_waits_for_the_peer(void **state)
     free(bytes);
 }
 
+// Bodies of 0 to 299 bytes, each byte the low one of the packet's number; pieces of the input end
+// within them.
+static void a_flood_comes_whole_and_in_order(void **state)
+{
+    struct fixture *f = *state;
+    const size_t count = 3000;
+    uint8_t *bytes = mem_alloc(count * 303);
+    struct bytes_writer writer = bytes_writer(bytes, count * 303);
+    size_t sent = 0;
+    for (size_t i = 0; i < count; i++) {
+        bytes_write_u8(&writer, 0x30);
+        bytes_write_varint(&writer, i % 300);
+        memset(bytes_reserve(&writer, i % 300), (int)i, i % 300);
+    }
+    f->counting = true;
+    while (sent < writer.length) {
+        ssize_t part = send(f->peer, bytes + sent, writer.length - sent, MSG_NOSIGNAL);
+        if (part > 0)
+            sent += (size_t)part;
+        run(f);
+    }
+    assert_int_equal(f->packets, count);
+    expect(f, "");
+    free(bytes);
+}
+
+static int listen_on_loopback(uint16_t *port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, length), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &length), 0);
+    *port = ntohs(address.sin_port);
+    return fd;
+}
+
+// localhost may be ::1 first, where nobody listens.
+static void connects_by_name(void **state)
+{
+    struct fixture *f = *state;
+    struct worker *worker = worker_new(f->loop, 1);
+    uint16_t port;
+    int listener = listen_on_loopback(&port);
+    assert_int_equal(listen(listener, 1), 0);
+    renew(f);
+    conn_connect(f->conn, worker, "localhost", port);
+    run_until(f, "open");
+    close(f->peer);
+    f->peer = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    send(f->peer, three, sizeof three - 1, MSG_NOSIGNAL);
+    run_until(f, "open " THREE);
+    close(listener);
+    worker_free(worker);
+}
+
+static void tells_that_it_cannot_connect(void **state)
+{
+    struct fixture *f = *state;
+    struct worker *worker = worker_new(f->loop, 1);
+    uint16_t port;
+    // A label of more than 63 characters is no name, and no server is asked for it.
+    char no_name[80] = "";
+    memset(no_name, 'x', sizeof no_name - 1);
+    int silent = listen_on_loopback(&port); // bound, but not listening
+    renew(f);
+    conn_connect(f->conn, worker, "127.0.0.1", port);
+    run_until(f, "closed");
+    renew(f);
+    f->seen[0] = '\0';
+    conn_connect(f->conn, worker, no_name, port);
+    run_until(f, "closed");
+    renew(f);
+    conn_connect(f->conn, worker, "127.0.0.1", port); // freed before anything has come of it
+    conn_free(f->conn);
+    f->conn = NULL;
+    close(silent);
+    worker_free(worker);
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -365,6 +476,9 @@ int main(void)
         TEST(the_end_comes_after_the_packets_before_it),
         TEST(writes_of_a_turn_leave_together),
         TEST(finishing_sends_all_and_waits_for_the_peer),
+        TEST(a_flood_comes_whole_and_in_order),
+        TEST(connects_by_name),
+        TEST(tells_that_it_cannot_connect),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-// Values in columns: each type takes what it can hold exactly, and says why it does not take the rest.
+// Values in columns: each type takes what it can hold exactly, and says why it does not take the
+// rest.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -228,16 +229,24 @@ static uint8_t flags_of(const char *text, uint8_t kind)
     return strstr(text, "\\u0000") ? DATUM_ESCAPED | DATUM_NUL : DATUM_ESCAPED;
 }
 
+static struct datum datum_of(uint8_t kind, const char *text)
+{
+    struct datum datum = {.kind = kind,
+                          .text = text,
+                          .length = (uint32_t)strlen(text),
+                          .flags = flags_of(text, kind)};
+    if (kind == DATUM_NUMBER)
+        assert_int_equal(number_scan_json(text, strlen(text), &datum.number), strlen(text));
+    return datum;
+}
+
 static void values_fit_or_are_refused(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char label[100], shown[200];
         const char *text = cases[i].text;
-        struct datum datum = {.kind = cases[i].kind,
-                              .text = text,
-                              .length = (uint32_t)strlen(text),
-                              .flags = flags_of(text, cases[i].kind)};
+        struct datum datum = datum_of(cases[i].kind, text);
         struct decode_error error = {0};
         struct convert convert;
         struct arena arena;

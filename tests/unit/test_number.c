@@ -1,4 +1,5 @@
-// Decimal numbers: what is one, and what it is worth as an integer, a double, a float and a numeric.
+// Decimal numbers: what is one, and what it is worth as an integer, a double, a float and a
+// numeric.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -73,6 +74,30 @@ static void scans_the_longest_number(void **state)
             number.negative != scans[i].negative || number.inexact != scans[i].inexact)
             fail_msg("'%s': %llu e %d", scans[i].text, (unsigned long long)number.mantissa,
                      number.exponent);
+    }
+}
+
+static const struct {
+    const char *text;
+    size_t taken;
+} json_scans[] = {
+    {"0", 1},         {"-0", 2},   {"10", 2},
+    {"01", 1},        {"-012", 2}, {"0.5", 3},
+    {"1.50e+07x", 8}, {"1.", 1},   {"1.e5", 1},
+    {"0.e5", 1},      {".5", 0},   {"-.5", 0},
+    {"+1", 0},        {"-", 0},    {"1e", 1},
+    {"1e-", 1},       {"1.5e", 3}, {"0e0", 3},
+    {"", 0},          {"00.5", 1}, {"123456789012345678901.5", 23},
+};
+
+static void scans_the_longest_number_of_json(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof json_scans / sizeof *json_scans; i++) {
+        struct bytes copy = guard_copy(bytes_of(json_scans[i].text));
+        struct number number;
+        if (number_scan_json((const char *)copy.data, copy.length, &number) != json_scans[i].taken)
+            fail_msg("'%s'", json_scans[i].text);
     }
 }
 
@@ -229,7 +254,10 @@ static const struct {
     {"5.", "5"},
     {"00.5", "0.5"},
     {"0e5", "0"},
-    {"0e-5", "0"},
+    {"0e-5", "0.00000"},
+    {"-0.0e1", "0"},
+    {"-0.0e-1", "0.00"},
+    {"0e200000", NULL},
     {"1e3", "1000"},
     {"-1.5e3", "-1500"},
     {"1.5e1", "15"},
@@ -310,6 +338,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scans_the_longest_number),
+        cmocka_unit_test(scans_the_longest_number_of_json),
         cmocka_unit_test(integers_are_exact),
         cmocka_unit_test(reals_are_rounded_once),
         cmocka_unit_test(infinite_or_vanished_is_out_of_range),

@@ -58,8 +58,8 @@ static const struct sample_column columns[] = {
     {0},
 };
 
-// 0: all sensors; 1: the same filter shared, from "site" alone; 2: one level, retained copies too; 3: elsewhere;
-// 4: of "other" alone.
+// 0: all sensors; 1: the same filter shared, from "site" alone; 2: one level, retained copies too;
+// 3: elsewhere; 4: of "other" alone.
 static void set_up(struct stage *stage)
 {
     static const char *const filters[MAPPINGS] = {"sensors/#", "$share/group/sensors/#",
@@ -176,7 +176,8 @@ static void each_part_finds_its_end(void **state)
         for (size_t m = 0; m < MAPPINGS; m++)
             parts[m] = part_of(&stage, m);
         assert_string_equal(parts, stories[i].parts);
-        // Nothing is said of the message before its batch is settled, and no batch begun for nothing.
+        // Nothing is said of the message before its batch is settled, and no batch begun for
+        // nothing.
         assert_int_equal(heard.verdict[0] == '\0', waits);
         assert_int_equal(writer.begun, waits);
         assert_int_equal(writer.ended, waits);
@@ -230,17 +231,23 @@ static void count_match(void *arg, const struct mapping *mapping, struct plan *p
     found[mapping->subscription_id - 1] = '+';
 }
 
+// To explain a topic, wherever the message would come from.
 static void matches_can_be_asked_for(void **state)
 {
     (void)state;
+    static const char *const asked[][2] = {{"sensors/1", "+++--"},
+                                           {"of/other", "----+"},
+                                           {"nowhere", "-----"}};
     struct stage stage;
-    char found[MAPPINGS + 1] = "-----";
-    struct message message = {.topic = "sensors/1", .topic_length = 9};
 
     set_up(&stage);
-    message.source = &stage.site;
-    pipeline_match(stage.pipeline, &message, count_match, found);
-    assert_string_equal(found, "+++--");
+    for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
+        char found[MAPPINGS + 1] = "-----";
+        struct message message = {.topic = asked[i][0],
+                                  .topic_length = (uint32_t)strlen(asked[i][0])};
+        pipeline_match(stage.pipeline, &message, count_match, found);
+        assert_string_equal(found, asked[i][1]);
+    }
     assert_int_equal(stage.mappings[0].target.books.received, 0);
     tear_down(&stage);
 }

@@ -272,7 +272,8 @@ static void times_are_within_bounds(void **state)
     mapping_fini(&mapping);
 }
 
-// A clock that was never set must not make a partition in 1970; the age of an arrival is nothing else's business.
+// A clock that was never set must not make a partition in 1970; the age of an arrival is nothing
+// else's business.
 static void arrival_is_held_to_2000_alone(void **state)
 {
     (void)state;

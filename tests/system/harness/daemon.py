@@ -145,7 +145,12 @@ class Daemon:
         return resident_bytes(self.pid)
 
     def metrics(self):
-        return metrics.fetch(self.http_port)
+        try:
+            return metrics.fetch(self.http_port)
+        except OSError:
+            if self.running:
+                raise
+            raise AssertionError(f"the daemon has ended, with status {self.wait()}") from None
 
     def metric(self, name, **labels):
         return self.metrics().total(name, **labels)

@@ -173,8 +173,9 @@ class Proxy:
             for rule in self._rules:
                 if rule.direction != direction:
                     continue
-                found = rule.pattern.search(tail + data)
-                if found and found.end() > len(tail):
+                for found in rule.pattern.finditer(tail + data):
+                    if found.end() <= len(tail):
+                        continue  # it has gone by already
                     rule.left -= 1
                     if not rule.left:
                         self._rules.remove(rule)
