@@ -20,7 +20,7 @@ endif
 
 # make SANITIZE=1 puts a build with AddressSanitizer and UBSan into build/asan.
 ifdef SANITIZE
-BUILD := $(BUILD)/asan
+override BUILD := $(BUILD)/asan
 OPTIMISE := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 else
 OPTIMISE := -O2 -g $(HARDEN)
@@ -85,11 +85,12 @@ unit-tests: $(UNIT_TESTS)
 packages-%:
 	@tests/install-packages.sh $(subst -, ,$*)
 
-# Unit and system tests, all of them on a build with sanitizers, and what a user installs once more without.
+# Unit tests on a build with sanitizers, system tests on what a user installs, and most of them on the other once more.
 test: packages-build-test
-	@$(MAKE) --no-print-directory all $(BUILD)/demo/altimeter
-	@$(MAKE) --no-print-directory SANITIZE=1 all unit-tests
-	@BUILD=$(abspath $(BUILD)) tests/run.sh $(UNIT_TESTS:$(BUILD)/%=$(BUILD)/asan/%)
+	@$(MAKE) --no-print-directory all
+	@BUILD=$(BUILD) $(MAKE) --no-print-directory SANITIZE=1 all unit-tests
+	@BUILD=$(abspath $(BUILD)) tests/with_postgres.sh --conf fsync=off -- \
+		tests/run.sh $(UNIT_TESTS:$(BUILD)/%=$(BUILD)/asan/%) -- tests/system
 
 lint: packages-build-lint
 	@tests/lint.sh
@@ -106,7 +107,7 @@ fuzz: packages-build-fuzz
 	@$(MAKE) --no-print-directory $(FUZZERS)
 	@tests/fuzz/run.sh $(FUZZ_SECONDS) $(FUZZERS)
 
-include tests/bench/rules.mk
+include tests/bench/rules.mk tests/bench/json/rules.mk
 
 # ---- demo ----
 

@@ -1,10 +1,14 @@
 #!/bin/bash
-# Runs the tests: run.sh UNIT_TEST_PROGRAMS... -- PYTEST_ARGUMENTS...
+# Runs the tests: run.sh UNIT_TEST_PROGRAMS... -- PYTEST_ARGUMENTS... (within with_postgres.sh, for the unit tests).
 # The last line of its output is "N passed, N failed, N skipped", over both kinds; it fails if a test failed.
 # TEST_JOBS: how many system tests run at a time (default 2, where python3-pytest-xdist is installed).
 # TEST_UNIT_TIMEOUT: seconds that one unit test program may take (default 300).
 set -u
 
+here=$(cd "$(dirname "$0")" && pwd)
+build=${BUILD:-$here/../build}
+# The stories that take the daemon through most of its code; the others differ in what is around it.
+sanitized=("$here"/system/test_{altimeter,ack_after_commit,bad_messages,subscriber,outage,types,explain,commands}.py)
 passed=0 failed=0 skipped=0
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -43,14 +47,36 @@ run_unit_test() {
     fi
 }
 
+# pgTAP's lines: "ok 1 - ...", "not ok 2 - ...".
+run_pgtap() {
+    local status good bad
+    echo "== pgTAP"
+    "$here/pgtap/run.sh" >"$scratch/output" 2>&1
+    status=$?
+    good=$(grep -c '^ok ' "$scratch/output")
+    bad=$(grep -c '^not ok ' "$scratch/output")
+    passed=$((passed + good))
+    failed=$((failed + bad))
+    if [ $status -ne 0 ] || [ "$good" = 0 ]; then
+        [ "$bad" -gt 0 ] || failed=$((failed + 1))
+        cat "$scratch/output"
+    else
+        echo "$good passed"
+    fi
+}
+
+# run_system_tests WHAT BINARY PYTEST_ARGUMENTS...
 run_system_tests() {
-    local jobs=${TEST_JOBS:-2} parallel=() status
+    local jobs=${TEST_JOBS:-2} parallel=() status before=$failed
     if [ "$jobs" -gt 1 ] && /usr/bin/python3 -c 'import xdist' 2>/dev/null; then
         parallel=(-n "$jobs" --dist loadfile)
     fi
-    echo "== system tests"
-    TEST_COUNTS=$scratch/counts PYTHONDONTWRITEBYTECODE=1 \
-        /usr/bin/python3 -m pytest "${parallel[@]}" "$@"
+    echo "== system tests, $1"
+    rm -f "$scratch/counts"
+    # They bring clusters of their own; that of the unit tests must not be found by chance.
+    env -u PGHOST -u PGPORT -u PGUSER -u PGDATABASE -u PGDATA SENSORLOGD="$2" \
+        TEST_COUNTS="$scratch/counts" PYTHONDONTWRITEBYTECODE=1 \
+        /usr/bin/python3 -m pytest -q "${parallel[@]}" "${@:3}"
     status=$?
     if [ ! -s "$scratch/counts" ]; then
         failed=$((failed + 1))
@@ -60,8 +86,8 @@ run_system_tests() {
         declare -g "$outcome=$((${!outcome} + count))"
     done <"$scratch/counts"
     # Such as no test at all (5), or pytest itself has failed.
-    if [ $status -ne 0 ] && [ "$failed" = 0 ]; then
-        failed=1
+    if [ $status -ne 0 ] && [ "$failed" = "$before" ]; then
+        failed=$((failed + 1))
     fi
 }
 
@@ -71,7 +97,9 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
 done
 if [ "${1-}" = -- ]; then
     shift
-    run_system_tests "$@"
+    run_pgtap
+    run_system_tests "as installed" "$build/sensorlogd" "$@"
+    TEST_PATIENCE=90 run_system_tests "with sanitizers" "$build/asan/sensorlogd" "${sanitized[@]}"
 fi
 
 echo "$passed passed, $failed failed, $skipped skipped"

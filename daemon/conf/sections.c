@@ -202,7 +202,7 @@ static const struct key batch_keys[] = {
 };
 
 static const struct key mappings_keys[] = {
-    {"directory", KEY_PATH, "topics.d", SETTING(mappings.directory), .flaw = directory_flaw},
+    {"directory", KEY_PATH, "topics.d", SETTING(mappings.directory)},
 };
 
 static const struct key state_keys[] = {

@@ -145,6 +145,15 @@ static void unknown_key(struct loader *loader, const char *name, int line)
     free(names);
 }
 
+// What is wrong with the directory of the mappings is found when it is read.
+static void keep_place(struct loader *loader, int line)
+{
+    struct settings *settings = loader->settings;
+    free(settings->mappings.file);
+    settings->mappings.file = mem_strdup(loader->file);
+    settings->mappings.line = line;
+}
+
 static void take_key(void *arg, const char *name, const char *value, int line)
 {
     struct loader *loader = arg;
@@ -158,6 +167,8 @@ static void take_key(void *arg, const char *name, const char *value, int line)
     char *flaw = key_set(key, loader->base, value, loader->file);
     if (flaw)
         problems_add(loader->problems, loader->file, line, "%s: %s", name, flaw);
+    else if (loader->section == find_section("mappings", strlen("mappings")))
+        keep_place(loader, line);
     free(flaw);
 }
 
@@ -231,9 +242,6 @@ void settings_load(struct settings *settings, const char *file, struct problems 
             section_init(&sections[i], settings, file);
     }
     read_files(&loader);
-    if (!settings->mappings.directory && problems->count == 0)
-        problems_add(problems, file, 0,
-                     "there is no directory topics.d beside it, and [mappings] names no other one");
     for (size_t i = 0; i < settings->subscriber_count; i++) {
         settings->subscribers[i].options.state_directory = settings->state.directory;
         check_subscriber(&loader, i);
@@ -259,6 +267,7 @@ void settings_fini(struct settings *settings)
     for (size_t i = 0; i < settings->subscriber_count; i++)
         subscriber_entry_fini(&settings->subscribers[i]);
     free(settings->subscribers);
+    free(settings->mappings.file);
     for (size_t i = 0; i < SECTION_COUNT; i++) {
         if (!sections[i].of_subscriber)
             section_fini(&sections[i], settings);

@@ -34,6 +34,8 @@ struct settings {
     } batch;
     struct {
         char *directory; // absolute or relative to the file that names it
+        char *file;      // that names it, and where; NULL: none does
+        int line;
     } mappings;
     struct {
         char *directory; // for what must outlive the process; NULL: nowhere

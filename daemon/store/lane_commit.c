@@ -8,7 +8,7 @@
 #include "base/utf8.h"
 #include "store/lane_internal.h"
 
-enum { RETRIES_AT_ONCE = 5, PARTITION_TRIES = 2, FENCED_MS = 10000 };
+enum { RETRIES_AT_ONCE = 5, PARTITION_TRIES = 2, FENCED_MS = 10000, WAIT_MIN_MS = 100, WAIT_MAX_MS = 15000 };
 
 // ---- results ----
 
@@ -198,6 +198,13 @@ static void fenced(struct lane *lane)
     lane_close_for(lane, "another daemon uses this writer name", FENCED_MS);
 }
 
+// The connection comes up each time, so its own back-off does not grow: what the batch waits for is something else.
+static int64_t wait_ms(const struct batch *batch)
+{
+    int64_t wait = (int64_t)WAIT_MIN_MS << (batch->attempts < 10 ? batch->attempts : 10);
+    return wait < WAIT_MAX_MS ? wait : WAIT_MAX_MS;
+}
+
 static void rolled_back(void *arg, const struct pg_result *result)
 {
     (void)result;
@@ -213,7 +220,7 @@ static void rolled_back(void *arg, const struct pg_result *result)
     case SQL_WAIT:
         // Closed first: what the writer does next must not find this lane idle. A new session also sheds what
         // may be wrong with the old one.
-        lane_close(lane, lane->error.message);
+        lane_close_for(lane, lane->error.message, wait_ms(lane->batch));
         give_back(lane, action);
         return;
     case SQL_RETRY:

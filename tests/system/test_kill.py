@@ -38,9 +38,11 @@ def test_fifty_times_between_publish_and_puback(make_daemon, make_proxy, site, d
     daemon.wait_subscribed()
     keyed = Publisher(site.port, "reading/1", reading, rate=400).start()
     unkeyed = Publisher(site.port, "count/1", count, rate=100).start()
+    came_again = 0
     for number in range(50):
         MOMENTS[number % len(MOMENTS)](daemon, database, acks)
         if daemon.running:
+            came_again += daemon.messages("deduplicated")
             daemon.kill9()
         acks.cut()
         acks.release()
@@ -51,6 +53,7 @@ def test_fifty_times_between_publish_and_puback(make_daemon, make_proxy, site, d
                and set(database.column("SELECT n FROM telemetry.count")) >= counted,
                "everything that the broker has acknowledged to be stored", interval=0.2)
     assert len(sent) > 500, "there was load"
+    assert came_again > 0, "committed and not acknowledged: that was hit at least once"
     rows = database.column("SELECT n FROM telemetry.reading")
     assert sorted(rows) == sorted(set(rows)), "nothing twice where there is a key"
     assert database.count("sensorlog.reject") == 0

@@ -21,7 +21,7 @@ def test_the_unit_is_verified_without_a_word(tmp_path):
     unit, replaced = re.subn(r"^(Exec\w+=)/\S*/sensorlogd\b", rf"\g<1>{BINARY}", text, flags=re.M)
     assert replaced
     (tmp_path / "sensorlogd.service").write_text(unit)
-    for page in glob.glob(repository("man", "*.[1-8]")):
+    for page in glob.glob(repository("**", "man", "*.[1-8]"), recursive=True):
         section = tmp_path / f"man/man{page[-1]}"
         section.mkdir(parents=True, exist_ok=True)
         shutil.copy(page, section)

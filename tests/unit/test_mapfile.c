@@ -553,7 +553,7 @@ static void a_missing_directory(void **state)
     load_directory("/nonexistent");
     assert_string_equal(
         said,
-        "/nonexistent: the directory of the mappings cannot be read: No such file or directory\n");
+        "/nonexistent: the directory of the mappings, /nonexistent, cannot be read: No such file or directory\n");
 }
 
 static void an_empty_directory(void **state)

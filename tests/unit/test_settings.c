@@ -353,7 +353,6 @@ static const struct mistake {
     {"max_payload = 64MB\n", ":3: max_payload: '64MB' is not allowed; allowed: 1KiB to 256MiB\n"},
     {"max_payload = 99999999999GiB\n",
      ":3: max_payload: '99999999999GiB' is not allowed; allowed: 1KiB to 256MiB\n"},
-    {"client_id =\n", ":3: client_id: is empty\n"},
     {"share = a/b\n", ":3: share: 'a/b' contains one of / + #\n"},
     {"username = u\npassword_file = /nonexistent\n",
      ":4: password_file: '/nonexistent' cannot be opened: No such file or directory\n"},

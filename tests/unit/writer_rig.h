@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/list.h"
+#include "base/log.h"
 #include "store/catalog.h"
 #include "store/writer.h"
 #include "store_rig.h"
@@ -407,6 +408,7 @@ static const char rig_database[] = "unit_writer";
 
 static inline int rig_begin(void **state)
 {
+    log_init(LOG_LEVEL_ERROR);
     if (rig_has_postgres())
         *state = rig_create_database(rig_database);
     return 0;

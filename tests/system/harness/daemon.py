@@ -16,8 +16,8 @@ BINARY = os.path.abspath(os.environ.get("SENSORLOGD", os.path.join(_ROOT, "build
 
 _ENVIRONMENT = {
     **os.environ,
-    "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
-    "UBSAN_OPTIONS": "print_stacktrace=1",
+    "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "detect_stack_use_after_return=1"),
+    "UBSAN_OPTIONS": os.environ.get("UBSAN_OPTIONS", "print_stacktrace=1"),
     "TZ": "America/St_Johns",  # not a whole hour from UTC: whoever takes local time for UTC is found out
     "LC_ALL": "C.UTF-8",
 }
