@@ -99,7 +99,7 @@ build/fuzz/%: tests/fuzz/%.c $(SOURCES) $(BUILD)/obj/store/migrations.c
 	@mkdir -p $(@D)
 	$(call QUIET,FUZZ)clang -std=c11 -D_GNU_SOURCE -DSENSORLOGD_VERSION='"fuzz"' -O1 -g \
 		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -Idaemon $(PKG_CFLAGS) \
-		-o $@ $< $(wildcard daemon/*/*.c) $(BUILD)/obj/store/migrations.c $(PKG_LIBS)
+		-o $@ $< $(wildcard daemon/*/*.c) $(BUILD)/obj/store/migrations.c $(PKG_LIBS) -ljansson
 
 # Each fuzzer for FUZZ_SECONDS, from the seeds in tests/fuzz/corpus.
 FUZZ_SECONDS ?= 60

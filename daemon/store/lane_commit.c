@@ -97,6 +97,8 @@ void lane_send_begin(struct lane *lane)
 void lane_send_rows(struct lane *lane, struct batch_group *group, size_t first, size_t last)
 {
     struct lane_statement *statement = &lane->statements[group->target->index];
+    if (group->refused == group->count) // not even prepared: the table may be gone
+        return;
     *statement = (struct lane_statement){.lane = lane,
                                          .group = group,
                                          .first = first,

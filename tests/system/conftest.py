@@ -1,4 +1,5 @@
 """Fixtures of the system tests, what a failure shows, and how the tests are counted."""
+import contextlib
 import os
 import signal
 
@@ -124,13 +125,12 @@ def make_daemon(database):
         return made[-1]
 
     yield make
-    for one in made:
-        try:
+    with contextlib.ExitStack() as stack:  # all of it, whatever fails
+        for one in made:
+            stack.callback(one.configuration.remove)
+            stack.callback(one.end)
             if one.running:
-                metrics.books_balance(one.metrics())
-        finally:
-            one.end()
-            one.configuration.remove()
+                stack.callback(lambda one=one: metrics.books_balance(one.metrics()))
 
 
 # A test that hangs is interrupted where it hangs.
@@ -172,7 +172,8 @@ def pytest_runtest_makereport(item):
 
 def _rejects(database):
     try:
-        rows = database.query("SELECT mapping, topic, reason, detail, sqlstate FROM sensorlog.reject ORDER BY id LIMIT 5")
+        rows = database.query("SELECT mapping, topic, reason, detail, sqlstate FROM sensorlog.reject"
+                              " ORDER BY id LIMIT 5")
         return "\n".join(map(str, rows))
     except Exception as error:  # whatever state the test has left it in
         return str(error)

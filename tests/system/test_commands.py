@@ -43,7 +43,8 @@ def test_migrate_creates_what_is_missing_and_is_done_once(files, database):
                              " WHERE attrelid = 'telemetry.reading'::regclass AND attnum > 0")
     assert set(columns) == {("time", "timestamp with time zone", True), ("sensor", "text", True), ("n", "bigint", True)}
     assert database.value("SELECT relkind FROM pg_class WHERE oid = 'telemetry.reading'::regclass") == "p"
-    assert database.value("SELECT bool_or(indisunique) FROM pg_index WHERE indrelid = 'telemetry.reading'::regclass") is True
+    assert database.value("SELECT bool_or(indisunique) FROM pg_index"
+                          " WHERE indrelid = 'telemetry.reading'::regclass") is True
     for table in ("reject", "writer", "writer_progress"):
         assert database.value("SELECT to_regclass(%s) IS NOT NULL", [f"sensorlog.{table}"]), table
     assert database.count("sensorlog.reject") == 0

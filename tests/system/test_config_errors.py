@@ -186,7 +186,8 @@ def test_all_mistakes_are_told_in_one_run(configuration):
     extra = "[batch]\n»linger = soon\n"
     syntax = "mappings = (\n»  { name = = 5; }\n);\n"
     texts = {"sensorlogd.conf": conf, "conf.d/extra.conf": extra, "topics.d/a.cfg": mapping, "topics.d/b.cfg": syntax}
-    files = configuration(conf.replace("»", ""), {"a.cfg": mapping.replace("»", ""), "b.cfg": syntax.replace("»", "")})
+    files = configuration(conf.replace("»", ""),
+                          {"a.cfg": mapping.replace("»", ""), "b.cfg": syntax.replace("»", "")})
     files.write("conf.d/extra.conf", extra.replace("»", ""))
     result = run_command("check", "-c", files.file)
     assert result.returncode == 78

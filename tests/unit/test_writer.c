@@ -339,9 +339,7 @@ static void who_waits_for_a_partition_is_abandoned(void **state)
     rig->catalog.missing_from = rig_time(0);
     rig->catalog.missing_to = rig_time(10);
     rig_feed(rig, PLAIN, 1);
-    rig->wanted = 1;
-    while (rig->catalog.needs == 0)
-        event_base_loop(loop_base(rig->loop), EVLOOP_ONCE);
+    rig_wait_asked(rig);
     writer_free(rig->writer);
     rig->writer = NULL;
     assert_int_equal(rig->verdicts[0], VERDICT_ABANDONED);

@@ -9,11 +9,18 @@
 
 #include "writer_rig.h"
 
-// Transactions that have left something.
+// Savepoints have numbers of their own: the transaction's is kept with each row.
+static const char keep_transactions[] =
+    "ALTER TABLE telemetry.plain ADD x xid8 DEFAULT pg_current_xact_id();"
+    "ALTER TABLE telemetry.other ADD x xid8 DEFAULT pg_current_xact_id();"
+    "ALTER TABLE telemetry.keyed ADD x xid8 DEFAULT pg_current_xact_id();"
+    "ALTER TABLE sensorlog.reject ADD x xid8 DEFAULT pg_current_xact_id()";
+
+// Those that have left something.
 static const char transactions[] =
-    "SELECT count(DISTINCT x) FROM (SELECT xmin::text AS x FROM telemetry.plain"
-    " UNION ALL SELECT xmin::text FROM telemetry.other UNION ALL SELECT xmin::text FROM telemetry.keyed"
-    " UNION ALL SELECT xmin::text FROM sensorlog.reject) t";
+    "SELECT count(DISTINCT x::text) FROM (SELECT x FROM telemetry.plain WHERE time < '2024-01-01'"
+    " UNION ALL SELECT x FROM telemetry.other UNION ALL SELECT x FROM telemetry.keyed"
+    " UNION ALL SELECT x FROM sensorlog.reject) t";
 
 // Counts the INSERTs that were tried; a sequence takes nothing back.
 static const char count_tries[] =
@@ -34,7 +41,7 @@ static void a_bad_row_goes_to_the_reject_table(void **state)
     } cases[] = {
         {"ALTER TABLE telemetry.plain ADD CONSTRAINT lucky CHECK (n <> 13)", "23514",
          "new row for relation \"plain\" violates check constraint \"lucky\": Failing row contains"
-         " (2023-11-14 22:13:33+00, 13, null)."},
+         " (2023-11-14 22:13:33+00, 13, null"},
         {"CREATE UNIQUE INDEX lucky ON telemetry.plain ((CASE WHEN n = 12 THEN 13 ELSE n END))", "23505",
          "duplicate key value violates unique constraint \"lucky\""},
         {"ALTER TABLE telemetry.plain ALTER n TYPE int2 USING n;"
@@ -42,7 +49,7 @@ static void a_bad_row_goes_to_the_reject_table(void **state)
          " IF NEW.n = 13 THEN NEW.n := 40000; END IF; RETURN NEW; END $$;"
          "CREATE TRIGGER grow BEFORE INSERT ON telemetry.plain FOR EACH ROW"
          " EXECUTE FUNCTION telemetry.grow()",
-         "22003", "value \"40000\" is out of range for type smallint"},
+         "22003", "out of range"},
         {"CREATE FUNCTION telemetry.raise() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
          " IF NEW.n = 13 THEN RAISE EXCEPTION 'no % here', NEW.n USING DETAIL = 'ask again'; END IF;"
          " RETURN NEW; END $$;"
@@ -71,6 +78,7 @@ static void a_bad_row_goes_to_the_reject_table(void **state)
         struct rig *rig = rig_with(state, (struct writer_options){0});
         rig_run(rig->server, cases[i].fault);
         rig_run(rig->server, count_tries);
+        rig_run(rig->server, keep_transactions);
         rig_feed_range(rig, PLAIN, 0, 100);
         writer_start(rig->writer);
         rig_wait_all(rig);
@@ -88,11 +96,7 @@ static void a_bad_row_goes_to_the_reject_table(void **state)
         rig_assert_text(rig->server, query, expected);
         free(expected);
         free(query);
-        rig_assert_text(rig->server,
-                        "SELECT count(DISTINCT x) FROM (SELECT xmin::text AS x FROM telemetry.plain"
-                        " WHERE time < now() - interval '1 month'"
-                        " UNION ALL SELECT xmin::text FROM sensorlog.reject) t",
-                        "1");
+        rig_assert_text(rig->server, transactions, "1");
         // The whole, then two for each of the seven times that 100 is halved.
         assert_in_range(rig_number(rig->server, tries), 2, 2 + 2 * 7);
         assert_int_equal(writer_counters(rig->writer)->commits, 1);
@@ -108,6 +112,7 @@ static void several_bad_rows_in_several_tables(void **state)
     struct rig *rig = rig_with(state, (struct writer_options){0});
     rig_run(rig->server, "ALTER TABLE telemetry.plain ADD CONSTRAINT odd CHECK (n % 2 = 1);"
                          "ALTER TABLE telemetry.keyed ADD CONSTRAINT three CHECK (n % 3 <> 0)");
+    rig_run(rig->server, keep_transactions);
     const struct part again = {KEYED, 1, NULL};
     for (int64_t n = 0; n < 30; n++) {
         const struct part parts[] = {{PLAIN, n, NULL}, {OTHER, n, NULL}, {KEYED, n, NULL}};
@@ -145,8 +150,8 @@ static void nothing_but_bad_rows(void **state)
     rig_wait_all(rig);
     rig_assert_verdicts(rig, 0, ROWS, VERDICT_REJECTED);
     assert_int_equal(rig_number(rig->server, "SELECT count(*) FROM sensorlog.reject"), ROWS);
-    // Each range fails once: twice as many as rows, but for one, and the first attempt.
-    assert_int_equal(rig_number(rig->server, tries), 0); // a trigger's INSERT that fails is none
+    // The first attempt, then each node of the tree of halves.
+    assert_int_equal(rig_number(rig->server, tries), 1 + 2 * ROWS - 1);
     rig_feed(rig, OTHER, 1);
     rig_wait_all(rig);
     assert_int_equal(rig->verdicts[ROWS], VERDICT_STORED);
@@ -255,16 +260,6 @@ static const char next_partition[] =
     "CREATE TABLE telemetry.next PARTITION OF telemetry.plain"
     " FOR VALUES FROM ('2023-11-14 22:13:30+00') TO ('2023-11-14 22:13:40+00')"; // to 19
 
-static bool is_owed(void *arg)
-{
-    return ((const struct rig *)arg)->catalog.owed_count > 0;
-}
-
-static void wait_until_asked(struct rig *rig)
-{
-    assert_true(rig_until(rig->loop, is_owed, rig));
-}
-
 static void partitions_are_made_before(void **state)
 {
     struct rig *rig = rig_up(state, (struct writer_options){0});
@@ -272,7 +267,7 @@ static void partitions_are_made_before(void **state)
     rig->catalog.missing_from = rig_time(10);
     rig->catalog.missing_to = rig_time(20);
     rig_feed_range(rig, PLAIN, 8, 12);
-    wait_until_asked(rig);
+    rig_wait_asked(rig);
     assert_int_equal(rig->catalog.needs, 1);
     assert_int_equal(rig->catalog.needed_times, 2);
     // Meanwhile the connection is free for others.
@@ -294,7 +289,7 @@ static void a_time_that_gets_no_partition_is_rejected(void **state)
     rig->catalog.missing_from = rig_time(10);
     rig->catalog.missing_to = INT64_MAX;
     rig_feed_range(rig, PLAIN, 8, 12);
-    wait_until_asked(rig);
+    rig_wait_asked(rig);
     catalog_answer(&rig->catalog, false, "2023 is too far away");
     rig_wait_all(rig);
     rig_assert_verdicts(rig, 0, 2, VERDICT_STORED);
@@ -310,7 +305,7 @@ static void a_partition_that_is_gone_is_looked_for(void **state)
     struct rig *rig = rig_up(state, (struct writer_options){0});
     rig_run(rig->server, partitioned);
     rig_feed_range(rig, PLAIN, 8, 12);
-    wait_until_asked(rig);
+    rig_wait_asked(rig);
     assert_int_equal(rig->catalog.refreshes, 1);
     rig_run(rig->server, next_partition);
     catalog_answer(&rig->catalog, true, "");
@@ -319,16 +314,20 @@ static void a_partition_that_is_gone_is_looked_for(void **state)
     assert_int_equal(rig_number(rig->server, "SELECT count(*) FROM sensorlog.reject"), 0);
 }
 
+static bool settled_in_spite_of_answers(void *arg)
+{
+    struct rig *rig = arg;
+    catalog_answer(&rig->catalog, true, "");
+    return rig->settled > 0;
+}
+
 // It is there by the catalog, and yet no row fits: partitioned by something else below.
 static void a_row_without_any_partition_is_rejected_in_the_end(void **state)
 {
     struct rig *rig = rig_up(state, (struct writer_options){0});
     rig_run(rig->server, partitioned);
     rig_feed_range(rig, PLAIN, 8, 12);
-    while (rig->settled == 0) {
-        event_base_loop(loop_base(rig->loop), EVLOOP_ONCE);
-        catalog_answer(&rig->catalog, true, "");
-    }
+    assert_true(rig_until(rig->loop, settled_in_spite_of_answers, rig));
     rig_wait_all(rig);
     rig_assert_verdicts(rig, 0, 2, VERDICT_STORED);
     rig_assert_verdicts(rig, 2, 4, VERDICT_REJECTED);
@@ -398,18 +397,13 @@ static void trouble_of_the_server_is_waited_for(void **state)
     }
 }
 
-static bool has_said(void *arg)
-{
-    return strstr(writer_state(((struct rig *)arg)->writer), "raise_epoch") != NULL;
-}
-
 static void an_epoch_that_cannot_be_raised_yet(void **state)
 {
     struct rig *rig = rig_with(state, (struct writer_options){.connections = 3});
     rig_run(rig->server, "ALTER FUNCTION sensorlog.raise_epoch RENAME TO away");
     rig_feed(rig, PLAIN, 1);
     writer_start(rig->writer);
-    assert_true(rig_until(rig->loop, has_said, rig));
+    rig_wait_state(rig, "raise_epoch");
     rig_run(rig->server, "ALTER FUNCTION sensorlog.away RENAME TO raise_epoch");
     rig_wait_usable(rig, 3);
     rig_wait_all(rig);

@@ -238,6 +238,8 @@ struct rig {
     bool drained;
     // of a wait
     size_t wanted;
+    PGconn *asked;
+    const char *question;
 };
 
 static struct target_column rig_columns[] = {
@@ -367,20 +369,54 @@ static inline void rig_wait_usable(struct rig *rig, unsigned connections)
         fail_msg("connections: %s", writer_state(rig->writer));
 }
 
-static inline bool rig_blocked(void *arg)
+static inline bool rig_answered(void *arg)
 {
     const struct rig *rig = arg;
-    return rig_number(rig->server,
-                      "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-                      " AND datname = current_database() AND application_name = 'sensorlogd'") >=
-           (long)rig->wanted;
+    return rig_number(rig->asked, rig->question) == (long)rig->wanted;
+}
+
+// Until the query on one of the test's connections finds the number.
+static inline void rig_wait_number(struct rig *rig, PGconn *asked, const char *sql, size_t number)
+{
+    rig->asked = asked;
+    rig->question = sql;
+    rig->wanted = number;
+    if (!rig_until(rig->loop, rig_answered, rig))
+        fail_msg("%s: %ld", sql, rig_number(asked, sql));
 }
 
 // So many of the writer's transactions wait for a lock.
 static inline void rig_wait_blocked(struct rig *rig, unsigned count)
 {
-    rig->wanted = count;
-    assert_true(rig_until(rig->loop, rig_blocked, rig));
+    rig_wait_number(rig, rig->server,
+                    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                    " AND datname = current_database() AND application_name = 'sensorlogd'",
+                    count);
+}
+
+static inline bool rig_says(void *arg)
+{
+    const struct rig *rig = arg;
+    return strstr(writer_state(rig->writer), rig->question) != NULL;
+}
+
+// Until the writer's state has these words.
+static inline void rig_wait_state(struct rig *rig, const char *words)
+{
+    rig->question = words;
+    if (!rig_until(rig->loop, rig_says, rig))
+        fail_msg("connections: %s", writer_state(rig->writer));
+}
+
+static inline bool rig_asked(void *arg)
+{
+    return ((const struct rig *)arg)->catalog.owed_count > 0;
+}
+
+// Until the writer has asked the catalog for something.
+static inline void rig_wait_asked(struct rig *rig)
+{
+    assert_true(rig_until(rig->loop, rig_asked, rig));
 }
 
 static inline void rig_note_drained(void *arg)
