@@ -52,7 +52,8 @@ void report_status(struct daemon *daemon, char *text, size_t size)
         append(text, size, "; %s: %s", settings->subscribers[i].options.name, status.state);
     }
     append_rate(daemon, text, size);
-    append(text, size, "; %" PRIu64 " pending", pending(daemon));
+    append(text, size, "; %" PRIu64 " pending, lag %" PRId64 " ms", pending(daemon),
+           writer_lag_ms(daemon->writer));
     size_t stopped = 0;
     for (size_t i = 0; i < daemon->configuration.mappings.count; i++)
         stopped += daemon->targets[i]->stopped != NULL;
@@ -180,6 +181,8 @@ void report_metrics(struct daemon *daemon, FILE *out)
            writer_usable(daemon->writer) > 0);
     metric(out, "database_connections", "gauge", "Connections that can commit.",
            writer_usable(daemon->writer));
+    metric(out, "lag_milliseconds", "gauge", "How long the oldest message has waited for its commit.",
+           (uint64_t)writer_lag_ms(daemon->writer));
     metric(out, "memory_bytes", "gauge", "Memory held by messages that wait.", daemon->budget.used);
     metric(out, "memory_peak_bytes", "gauge", "The most it has been.", daemon->budget.peak);
     metric(out, "memory_limit_bytes", "gauge", "[batch] memory.", daemon->budget.limit);

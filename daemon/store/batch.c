@@ -33,6 +33,19 @@ bool batch_empty(const struct batch *batch)
     return batch->row_count == 0 && batch->reject_count == 0;
 }
 
+int64_t batch_oldest_us(const struct batch *batch)
+{
+    int64_t oldest = INT64_MAX;
+    for (size_t g = 0; g < batch->group_count; g++) {
+        const struct batch_group *group = &batch->groups[g];
+        if (group->count > 0 && group->messages[0]->received_us < oldest)
+            oldest = group->messages[0]->received_us;
+    }
+    if (batch->reject_count > 0 && batch->rejects[0].message->received_us < oldest)
+        oldest = batch->rejects[0].message->received_us;
+    return oldest;
+}
+
 // Charges bytes and what the arena has grown by.
 static void charge(struct batch *batch, size_t bytes)
 {

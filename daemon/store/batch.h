@@ -47,6 +47,8 @@ struct batch {
 struct batch *batch_new(struct budget *budget);
 void batch_free(struct batch *batch); // must be settled or empty
 bool batch_empty(const struct batch *batch);
+// When its oldest message arrived, microseconds since 1970; INT64_MAX where it is empty.
+int64_t batch_oldest_us(const struct batch *batch);
 // Room for one row of target, to be filled and then kept by batch_keep_row; a reserve that is not kept is
 // undone by the next one. The pointer is valid until then.
 struct value *batch_reserve_row(struct batch *batch, struct target *target);

@@ -321,6 +321,11 @@ bool lane_usable(const struct lane *lane)
     return lane->state >= LANE_IDLE;
 }
 
+const struct batch *lane_batch(const struct lane *lane)
+{
+    return lane->batch;
+}
+
 int lane_backend(const struct lane *lane)
 {
     return pg_backend_pid(lane->pg);

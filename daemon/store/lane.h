@@ -56,6 +56,8 @@ bool lane_usable(const struct lane *lane);
 // Takes the batch, which has all its partitions. The lane must be idle.
 void lane_commit(struct lane *lane, struct batch *batch);
 void lane_epoch_changed(struct lane *lane);
+// In flight, or NULL.
+const struct batch *lane_batch(const struct lane *lane);
 int lane_backend(const struct lane *lane);
 // Holds a batch whose fate is not known yet.
 bool lane_unresolved(const struct lane *lane);

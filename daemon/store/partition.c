@@ -71,15 +71,17 @@ static uint32_t checksum(const char *text)
 
 static void join(char name[PARTITION_NAME_SIZE], const char *table, const char *suffix)
 {
-    size_t room = PARTITION_NAME_SIZE - 1 - strlen(suffix);
-    if (strlen(table) <= room) {
-        snprintf(name, PARTITION_NAME_SIZE, "%s%s", table, suffix);
-        return;
+    char mark[16] = ""; // tells tables apart whose names are cut to the same
+    size_t length = strlen(table), room = PARTITION_NAME_SIZE - 1 - strlen(suffix);
+    if (length > room) {
+        snprintf(mark, sizeof mark, "_%08x", checksum(table));
+        length = room - strlen(mark);
+        while (length > 0 && ((unsigned char)table[length] & 0xC0) == 0x80)
+            length--; // not within a character
     }
-    size_t cut = room - strlen("_12345678");
-    while (cut > 0 && ((unsigned char)table[cut] & 0xC0) == 0x80)
-        cut--; // not within a character
-    snprintf(name, PARTITION_NAME_SIZE, "%.*s_%08x%s", (int)cut, table, checksum(table), suffix);
+    memcpy(name, table, length);
+    char *end = stpcpy(name + length, mark);
+    strcpy(end, suffix);
 }
 
 void partition_name(char name[PARTITION_NAME_SIZE], const char *table, enum partition_by by,

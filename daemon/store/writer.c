@@ -437,6 +437,25 @@ const struct writer_counters *writer_counters(struct writer *writer)
     return counters;
 }
 
+static int64_t earlier(int64_t oldest_us, const struct batch *batch)
+{
+    int64_t time_us = batch ? batch_oldest_us(batch) : INT64_MAX;
+    return time_us < oldest_us ? time_us : oldest_us;
+}
+
+int64_t writer_lag_ms(const struct writer *writer)
+{
+    int64_t oldest_us = earlier(INT64_MAX, writer->gathering);
+    for (unsigned i = 0; i < writer->options.connections; i++)
+        oldest_us = earlier(oldest_us, lane_batch(writer->lanes[i]));
+    list_each(node, &writer->ready)
+        oldest_us = earlier(oldest_us, batch_of(node));
+    list_each(node, &writer->preparing)
+        oldest_us = earlier(oldest_us, batch_of(node));
+    int64_t now_us = loop_wall_us();
+    return oldest_us < now_us ? (now_us - oldest_us) / 1000 : 0;
+}
+
 unsigned writer_usable(const struct writer *writer)
 {
     unsigned usable = 0;

@@ -45,6 +45,8 @@ void writer_hurry(struct writer *writer);
 void writer_drain(struct writer *writer, loop_fn *done, void *arg);
 // Up to date when called.
 const struct writer_counters *writer_counters(struct writer *writer);
+// How long the oldest message that is not committed has been waiting; 0 where there is none.
+int64_t writer_lag_ms(const struct writer *writer);
 // Connections that can commit now.
 unsigned writer_usable(const struct writer *writer);
 // One line on the connections for STATUS=: "ok", "1 of 2 connected", "down: ..."; valid until the next call.
