@@ -41,6 +41,7 @@ struct loop_task {
     struct event *event;
     loop_fn *fn;
     void *arg;
+    bool scheduled;
 };
 
 struct loop_signal {
@@ -175,6 +176,7 @@ static void task_due(evutil_socket_t fd, short events, void *arg)
 {
     (void)fd, (void)events;
     struct loop_task *task = arg;
+    task->scheduled = false;
     task->loop->counters.task_events++;
     task->fn(task->arg);
 }
@@ -189,6 +191,9 @@ struct loop_task *loop_task_new(struct loop *loop, loop_fn *fn, void *arg)
 
 void loop_task_schedule(struct loop_task *task)
 {
+    if (task->scheduled)
+        return;
+    task->scheduled = true;
     event_active(task->event, EV_TIMEOUT, 0);
 }
 

@@ -132,8 +132,7 @@ static void assert_disjoint(const struct cover *cover, const struct topic_set *s
     for (size_t i = 0; i < cover->count; i++)
         for (size_t j = i + 1; j < cover->count; j++)
             if (topic_set_intersects(&sets[i], &sets[j]))
-                fail_msg("'%s' overlaps '%s'", cover->filters[i].filter,
-                         cover->filters[j].filter);
+                fail_msg("'%s' overlaps '%s'", cover->filters[i].filter, cover->filters[j].filter);
 }
 
 // Each topic of an original comes under one filter of the cover, at no lower QoS.

@@ -16,7 +16,7 @@
 static char caught[8192];
 
 // What write_lines puts to standard error, as the journal's stream or not.
-static const char *catch(bool journal, enum log_level level, void (*write_lines)(void))
+static const char *catch (bool journal, enum log_level level, void (*write_lines)(void))
 {
     FILE *file = tmpfile();
     assert_non_null(file);
@@ -53,19 +53,19 @@ static void one_of_each(void)
 static void the_journal_gets_priorities(void **state)
 {
     (void)state;
-    assert_string_equal(catch(true, LOG_LEVEL_DEBUG, one_of_each), "<3>e 1\n<4>w\n<6>i\n<7>d\n");
-    assert_string_equal(catch(true, LOG_LEVEL_INFO, one_of_each), "<3>e 1\n<4>w\n<6>i\n");
-    assert_string_equal(catch(true, LOG_LEVEL_WARN, one_of_each), "<3>e 1\n<4>w\n");
-    assert_string_equal(catch(true, LOG_LEVEL_ERROR, one_of_each), "<3>e 1\n");
+    assert_string_equal(catch (true, LOG_LEVEL_DEBUG, one_of_each), "<3>e 1\n<4>w\n<6>i\n<7>d\n");
+    assert_string_equal(catch (true, LOG_LEVEL_INFO, one_of_each), "<3>e 1\n<4>w\n<6>i\n");
+    assert_string_equal(catch (true, LOG_LEVEL_WARN, one_of_each), "<3>e 1\n<4>w\n");
+    assert_string_equal(catch (true, LOG_LEVEL_ERROR, one_of_each), "<3>e 1\n");
 }
 
 static void elsewhere_lines_have_a_time(void **state)
 {
     (void)state;
-    const char *line = catch(false, LOG_LEVEL_WARN, one_of_each);
+    const char *line = catch (false, LOG_LEVEL_WARN, one_of_each);
     int year, month, day, hour, minute, second, ms, used = 0;
-    assert_int_equal(sscanf(line, "%4d-%2d-%2dT%2d:%2d:%2d.%3dZ error: e 1\n%n", &year, &month, &day,
-                            &hour, &minute, &second, &ms, &used),
+    assert_int_equal(sscanf(line, "%4d-%2d-%2dT%2d:%2d:%2d.%3dZ error: e 1\n%n", &year, &month,
+                            &day, &hour, &minute, &second, &ms, &used),
                      7);
     assert_true(used > 0 && year >= 2020);
     assert_string_equal(strstr(line + used, "Z ") + 2, "warning: w\n");
@@ -79,7 +79,7 @@ static void write_hostile(void)
 static void a_stranger_makes_no_line(void **state)
 {
     (void)state;
-    assert_string_equal(catch(true, LOG_LEVEL_INFO, write_hostile),
+    assert_string_equal(catch (true, LOG_LEVEL_INFO, write_hostile),
                         "<6>topic 'a?<3>forged?[31m??\xc3\xa4'\n");
 }
 
@@ -92,7 +92,7 @@ static void write_long(void)
 static void a_long_line_is_cut(void **state)
 {
     (void)state;
-    const char *lines = catch(true, LOG_LEVEL_INFO, write_long);
+    const char *lines = catch (true, LOG_LEVEL_INFO, write_long);
     const char *end = strchr(lines, '\n');
     assert_in_range(end - lines, 1000, 4096);
     assert_string_equal(end, "\n<6>next\n");

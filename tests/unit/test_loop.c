@@ -171,8 +171,8 @@ static void a_task_runs_once_after_the_events_of_its_turn(void **state)
     for (int i = 0; i < 3; i++) {
         assert_int_equal(pipe(pipes[i]), 0);
         assert_int_equal(write(pipes[i][1], "xy", 2), 2);
-        events[i] = event_new(loop_base(story->loop), pipes[i][0], EV_READ | EV_PERSIST, readable,
-                              story);
+        events[i] =
+            event_new(loop_base(story->loop), pipes[i][0], EV_READ | EV_PERSIST, readable, story);
         event_add(events[i], NULL);
     }
     story->stop_at = 8;

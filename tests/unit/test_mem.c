@@ -64,7 +64,8 @@ static void arrays_grow(void **state)
 static void arenas_align_and_keep(void **state)
 {
     (void)state;
-    static const size_t sizes[] = {0, 1, 7, 8, 15, 16, 17, 100, 16 * 1024, 16 * 1024 + 1, 100000, 3};
+    static const size_t sizes[] = {0,      1, 7, 8, 15, 16, 17, 100, 16 * 1024, 16 * 1024 + 1,
+                                   100000, 3};
     struct arena arena;
     unsigned char *pieces[COUNT(sizes)];
     arena_init(&arena);
@@ -124,8 +125,7 @@ struct item {
 static int digits(struct list *head)
 {
     int number = 0;
-    list_each(node, head)
-        number = number * 10 + list_entry(node, struct item, node)->number;
+    list_each(node, head) number = number * 10 + list_entry(node, struct item, node)->number;
     return number;
 }
 

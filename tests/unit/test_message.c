@@ -40,18 +40,28 @@ static const struct message_parts small = {
 static void copies_all_parts(void **state)
 {
     (void)state;
-    char topic[] = "sensors/x", client[] = "c1", payload[] = "12\0003", name[] = "unit", value[] = "m",
-         data[] = "\0\1";
+    char topic[] = "sensors/x", client[] = "c1", payload[] = "12\0003", name[] = "unit",
+         value[] = "m", data[] = "\0\1";
     const struct message_property properties[] = {
         {MESSAGE_USER_PROPERTY, 4, 1, name, value},
         {MESSAGE_CORRELATION_DATA, 0, 2, NULL, data},
     };
     uint32_t subscriptions[] = {7, 4294967295u};
     struct message_parts parts = {
-        .topic = topic, .client_id = client, .payload = payload, .properties = properties,
-        .subscriptions = subscriptions, .topic_length = 9, .client_id_length = 2,
-        .property_count = 2, .subscription_count = 2, .payload_length = 4, .full_length = 400,
-        .qos = 2, .dup = true, .retain = true,
+        .topic = topic,
+        .client_id = client,
+        .payload = payload,
+        .properties = properties,
+        .subscriptions = subscriptions,
+        .topic_length = 9,
+        .client_id_length = 2,
+        .property_count = 2,
+        .subscription_count = 2,
+        .payload_length = 4,
+        .full_length = 400,
+        .qos = 2,
+        .dup = true,
+        .retain = true,
     };
     struct noting_source source = new_source();
     struct budget budget = {.limit = 10000};
@@ -104,7 +114,7 @@ static void the_least_message(void **state)
 
 // In the order of weight, as DESIGN has it.
 static const enum verdict by_weight[] = {
-    VERDICT_SKIPPED, VERDICT_DROPPED, VERDICT_DEDUPLICATED, VERDICT_STORED,
+    VERDICT_SKIPPED, VERDICT_DROPPED,  VERDICT_DEDUPLICATED, VERDICT_STORED,
     VERDICT_SPOOLED, VERDICT_REJECTED, VERDICT_ABANDONED,
 };
 
@@ -157,7 +167,7 @@ static void the_books_balance(void **state)
 static void verdicts_have_names(void **state)
 {
     (void)state;
-    static const char *const names[] = {"skipped", "dropped", "deduplicated", "stored",
+    static const char *const names[] = {"skipped", "dropped",  "deduplicated", "stored",
                                         "spooled", "rejected", "abandoned"};
     for (size_t i = 0; i < COUNT(by_weight); i++)
         assert_string_equal(verdict_name(by_weight[i]), names[i]);
@@ -178,9 +188,9 @@ static void the_budget_fills_and_has_room_again(void **state)
         bool full;
         unsigned rooms; // calls so far
     } steps[] = {
-        {999, false, 0}, {1, true, 0},    {500, true, 0},  {-500, true, 0}, // at the limit again
-        {-250, true, 0},                                                    // three quarters: not yet
-        {-1, false, 1},  {-1, false, 1},  {251, false, 1}, {1, true, 1},
+        {999, false, 0},   {1, true, 0},    {500, true, 0},  {-500, true, 0}, // at the limit again
+        {-250, true, 0}, // three quarters: not yet
+        {-1, false, 1},    {-1, false, 1},  {251, false, 1}, {1, true, 1},
         {-1000, false, 2}, {2000, true, 2}, {-1, true, 2},
     };
     unsigned rooms = 0;

@@ -128,8 +128,14 @@ static char *through_server(enum column_type type, const struct value *values, s
     return text;
 }
 
-#define BYTES(text) {.bytes = (text), .length = sizeof(text) - 1}
-#define NIL {.null = true}
+#define BYTES(text)                                                                                \
+    {                                                                                              \
+        .bytes = (text), .length = sizeof(text) - 1                                                \
+    }
+#define NIL                                                                                        \
+    {                                                                                              \
+        .null = true                                                                               \
+    }
 
 static void values(void **state)
 {
@@ -155,13 +161,27 @@ static void values(void **state)
          5,
          "-9223372036854775808\n-1\n~\n0\n9223372036854775807"},
         {COLUMN_FLOAT4,
-         {{.real = 0}, {.real = -0.0}, {.real = 91.44}, {.real = -FLT_MAX}, {.real = FLT_TRUE_MIN},
-          {.real = (double)INFINITY}, {.real = (double)-INFINITY}, {.real = (double)NAN}, NIL},
+         {{.real = 0},
+          {.real = -0.0},
+          {.real = 91.44},
+          {.real = -FLT_MAX},
+          {.real = FLT_TRUE_MIN},
+          {.real = (double)INFINITY},
+          {.real = (double)-INFINITY},
+          {.real = (double)NAN},
+          NIL},
          9,
          "0\n-0\n91.44\n-3.4028235e+38\n1e-45\nInfinity\n-Infinity\nNaN\n~"},
         {COLUMN_FLOAT8,
-         {{.real = 0}, {.real = -0.0}, {.real = 91.44}, {.real = -DBL_MAX}, {.real = DBL_TRUE_MIN},
-          {.real = (double)INFINITY}, {.real = (double)-INFINITY}, {.real = (double)NAN}, NIL},
+         {{.real = 0},
+          {.real = -0.0},
+          {.real = 91.44},
+          {.real = -DBL_MAX},
+          {.real = DBL_TRUE_MIN},
+          {.real = (double)INFINITY},
+          {.real = (double)-INFINITY},
+          {.real = (double)NAN},
+          NIL},
          9,
          "0\n-0\n91.44\n-1.7976931348623157e+308\n5e-324\nInfinity\n-Infinity\nNaN\n~"},
         {COLUMN_NUMERIC,
@@ -172,17 +192,28 @@ static void values(void **state)
          "0\n0.00\n1\n10000\n0.0001\n123456789.987654321\n"
          "-1234567890123456789012345678901234567890\n~\n0.00000000000000000000\n12.50"},
         {COLUMN_TEXT,
-         {BYTES(""), BYTES("a"), NIL, BYTES("'\\\"{,}"), BYTES("\xc3\xa4\xf0\x9f\x8c\xa1"), BYTES("NULL"),
+         {BYTES(""),
+          BYTES("a"),
+          NIL,
+          BYTES("'\\\"{,}"),
+          BYTES("\xc3\xa4\xf0\x9f\x8c\xa1"),
+          BYTES("NULL"),
           {.bytes = NULL, .length = 0}},
          7,
          "\na\n~\n'\\\"{,}\n\xc3\xa4\xf0\x9f\x8c\xa1\nNULL\n"},
         {COLUMN_JSONB,
-         {BYTES("{\"b\": [1, 2.50], \"a\": null}"), BYTES("null"), NIL, BYTES("\"\""), BYTES(" 1 ")},
+         {BYTES("{\"b\": [1, 2.50], \"a\": null}"), BYTES("null"), NIL, BYTES("\"\""),
+          BYTES(" 1 ")},
          5,
          "{\"a\": null, \"b\": [1, 2.50]}\nnull\n~\n\"\"\n1"},
         {COLUMN_TIMESTAMPTZ,
-         {{.integer = 0}, {.integer = -1}, {.integer = 946684800000000}, {.integer = INT64_MAX}, NIL,
-          {.integer = 1700000000123456}, {.integer = -62135596800000000},
+         {{.integer = 0},
+          {.integer = -1},
+          {.integer = 946684800000000},
+          {.integer = INT64_MAX},
+          NIL,
+          {.integer = 1700000000123456},
+          {.integer = -62135596800000000},
           {.integer = 253402300799999999}},
          8,
          "1970-01-01 00:00:00+00\n1969-12-31 23:59:59.999999+00\n2000-01-01 00:00:00+00\n"
@@ -235,7 +266,8 @@ static void a_long_text(void **state)
 static void an_array_is_used_again(void **state)
 {
     (void)state;
-    static const struct value first[] = {{.null = true}, BYTES("a long text, longer than the next")};
+    static const struct value first[] = {{.null = true},
+                                         BYTES("a long text, longer than the next")};
     static const struct value second[] = {BYTES("b")};
     struct sql_array array = {0}, fresh = {0};
     sql_array_start(&array, COLUMN_TEXT, 2);
@@ -377,8 +409,8 @@ static void add_row(struct rig *rig, int64_t time_us, const char *station)
 static void execute(const char *sql, const struct sql_params *params, char *text, size_t size)
 {
     const struct pg_params *p = &params->params;
-    PGresult *result = PQexecParams(server, sql, p->count, p->types, p->values, p->lengths,
-                                    p->formats, 0);
+    PGresult *result =
+        PQexecParams(server, sql, p->count, p->types, p->values, p->lengths, p->formats, 0);
     ExecStatusType status = PQresultStatus(result);
     if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
         fail_msg("%s", PQerrorMessage(server));
@@ -399,9 +431,8 @@ static void rows_that_were_there_come_back(void **state)
         const char *there;    // ordinals
         long stored;          // rows in the table afterwards
     } cases[] = {
-        {"ab", "", 2},     {"ab", "1 2", 2},      {"cadb", "2 4", 4},
-        {"ee", "2", 5},    {"fgfaf", "3 4 5", 7}, {"aaa", "1 2 3", 7},
-        {"h", "", 8},
+        {"ab", "", 2},         {"ab", "1 2", 2},    {"cadb", "2 4", 4}, {"ee", "2", 5},
+        {"fgfaf", "3 4 5", 7}, {"aaa", "1 2 3", 7}, {"h", "", 8},
     };
     rig_run(server, "CREATE TABLE telemetry.\"Wea;ther\" (\"time\" timestamptz NOT NULL,"
                     " \"the \"\"station\"\"\" text NOT NULL, value float8,"
@@ -461,9 +492,16 @@ static void add_rejects(struct rig *rig)
         {MESSAGE_PAYLOAD_FORMAT, 0, 1, NULL, "1"},
     };
     const struct message_parts full = {
-        .topic = "\xc3\xa4/b", .topic_length = 4, .payload = "\0'\xff", .payload_length = 3,
-        .full_length = 209715200, .properties = properties, .property_count = COUNT(properties),
-        .qos = 1, .dup = true, .retain = true,
+        .topic = "\xc3\xa4/b",
+        .topic_length = 4,
+        .payload = "\0'\xff",
+        .payload_length = 3,
+        .full_length = 209715200,
+        .properties = properties,
+        .property_count = COUNT(properties),
+        .qos = 1,
+        .dup = true,
+        .retain = true,
     };
     const struct message_parts bare = {.topic = "t", .topic_length = 1};
     struct message *message = message_new(&rig->source, &rig->budget, &full);
@@ -486,16 +524,19 @@ static void rejects_are_written_in_full(void **state)
     assert_int_equal(rig->params.params.count, 13);
     sql_encode_rejects(&rig->params, rig->batch);
     execute(sql_insert_rejects(), &rig->params, nothing, sizeof nothing);
-    rig_assert_text(server,
-                    "SELECT received_at, source, mapping, topic, payload, payload_length, qos, retain,"
-                    " dup, reason, detail, sqlstate FROM sensorlog.reject ORDER BY id LIMIT 1",
-                    "2023-11-14 22:13:20.123456+00|site \"1\"|weather|\xc3\xa4/b|\\x0027ff|209715200|1|t|t|"
-                    "malformed|at byte 2|22P02");
-    rig_assert_text(server, "SELECT properties->'user', properties - 'user' FROM sensorlog.reject"
-                            " ORDER BY id LIMIT 1",
-                    "[[\"unit\", \"\\\"m\\\"\"], [\"unit\", \"a\\\\\\n\\u0001\"]]|"
-                    "{\"content_type\": \"text/plain\", \"message_expiry\": 60, \"payload_format\": 1, "
-                    "\"response_topic\": \"r/1\", \"correlation_data\": \"00ff0a\"}");
+    rig_assert_text(
+        server,
+        "SELECT received_at, source, mapping, topic, payload, payload_length, qos, retain,"
+        " dup, reason, detail, sqlstate FROM sensorlog.reject ORDER BY id LIMIT 1",
+        "2023-11-14 22:13:20.123456+00|site \"1\"|weather|\xc3\xa4/b|\\x0027ff|209715200|1|t|t|"
+        "malformed|at byte 2|22P02");
+    rig_assert_text(
+        server,
+        "SELECT properties->'user', properties - 'user' FROM sensorlog.reject"
+        " ORDER BY id LIMIT 1",
+        "[[\"unit\", \"\\\"m\\\"\"], [\"unit\", \"a\\\\\\n\\u0001\"]]|"
+        "{\"content_type\": \"text/plain\", \"message_expiry\": 60, \"payload_format\": 1, "
+        "\"response_topic\": \"r/1\", \"correlation_data\": \"00ff0a\"}");
     rig_assert_text(server,
                     "SELECT received_at > now() - interval '1 minute', mapping, topic, payload,"
                     " payload_length, properties, qos, retain, dup, reason, detail, sqlstate"

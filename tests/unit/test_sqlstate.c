@@ -19,17 +19,17 @@ static void actions(void **state)
         {"40001", "", SQL_RETRY},
         {"40P01", "", SQL_RETRY},
         {"08006", "", SQL_WAIT},
-        {"53100", "", SQL_WAIT},  // disk full
-        {"53300", "", SQL_WAIT},  // too many connections
-        {"57014", "", SQL_WAIT},  // cancelled
-        {"57P01", "", SQL_WAIT},  // shutdown
-        {"58030", "", SQL_WAIT},  // I/O error
-        {"55P03", "", SQL_WAIT},  // lock not available
-        {"25006", "", SQL_WAIT},  // read-only transaction
+        {"53100", "", SQL_WAIT}, // disk full
+        {"53300", "", SQL_WAIT}, // too many connections
+        {"57014", "", SQL_WAIT}, // cancelled
+        {"57P01", "", SQL_WAIT}, // shutdown
+        {"58030", "", SQL_WAIT}, // I/O error
+        {"55P03", "", SQL_WAIT}, // lock not available
+        {"25006", "", SQL_WAIT}, // read-only transaction
         {"25P02", "", SQL_WAIT},
-        {"26000", "", SQL_WAIT},  // the session has lost its prepared statements
+        {"26000", "", SQL_WAIT}, // the session has lost its prepared statements
         {"28P01", "", SQL_WAIT},
-        {"XX001", "", SQL_WAIT},  // data corrupted
+        {"XX001", "", SQL_WAIT}, // data corrupted
         {"22003", "", SQL_ISOLATE},
         {"22P02", "", SQL_ISOLATE},
         {"23502", "", SQL_ISOLATE},
@@ -45,10 +45,10 @@ static void actions(void **state)
         {"27000", "", SQL_ISOLATE},
         {"38000", "", SQL_ISOLATE},
         {"39004", "", SQL_ISOLATE},
-        {"42P01", "", SQL_STOP},  // no such table
-        {"42703", "", SQL_STOP},  // no such column
-        {"42501", "", SQL_STOP},  // no permission
-        {"42P10", "", SQL_STOP},  // no unique index for ON CONFLICT
+        {"42P01", "", SQL_STOP}, // no such table
+        {"42703", "", SQL_STOP}, // no such column
+        {"42501", "", SQL_STOP}, // no permission
+        {"42P10", "", SQL_STOP}, // no unique index for ON CONFLICT
         {"3F000", "", SQL_STOP},
         {"0A000", "", SQL_STOP},
         {"55000", "", SQL_STOP},

@@ -19,9 +19,9 @@ static void names(void **state)
         size_t length;
         bool valid;
     } cases[] = {
-        {"a", 1, true},        {"a/b", 3, true},  {"/", 1, true},      {"//", 2, true},
-        {"a b", 3, true},      {"$SYS/x", 6, true}, {"\xc3\xa4/x", 4, true}, {"", 0, false},
-        {"a/+", 3, false},     {"a/#", 3, false}, {"a+", 2, false},    {"#", 1, false},
+        {"a", 1, true},     {"a/b", 3, true},    {"/", 1, true},          {"//", 2, true},
+        {"a b", 3, true},   {"$SYS/x", 6, true}, {"\xc3\xa4/x", 4, true}, {"", 0, false},
+        {"a/+", 3, false},  {"a/#", 3, false},   {"a+", 2, false},        {"#", 1, false},
         {"a\0b", 3, false},
     };
     for (size_t i = 0; i < COUNT(cases); i++)
@@ -95,9 +95,8 @@ static void shared_filters(void **state)
     static const struct {
         const char *filter, *inner;
     } cases[] = {
-        {"$share/group/a/b", "a/b"}, {"$share/g//a", "/a"}, {"$share/g/#", "#"},
-        {"$share", NULL},            {"$share/g", NULL},    {"$shared/g/a", NULL},
-        {"a/$share/g", NULL},
+        {"$share/group/a/b", "a/b"}, {"$share/g//a", "/a"}, {"$share/g/#", "#"},  {"$share", NULL},
+        {"$share/g", NULL},          {"$shared/g/a", NULL}, {"a/$share/g", NULL},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         const char *inner = NULL;
@@ -178,8 +177,8 @@ static void levels(void **state)
     for (size_t i = 0; i < COUNT(cases); i++) {
         const char *level;
         size_t length;
-        bool found = topic_level(cases[i].topic, strlen(cases[i].topic), cases[i].index, &level,
-                                 &length);
+        bool found =
+            topic_level(cases[i].topic, strlen(cases[i].topic), cases[i].index, &level, &length);
         assert_int_equal(found, cases[i].level != NULL);
         if (found) {
             assert_int_equal(length, strlen(cases[i].level));
@@ -248,8 +247,8 @@ static void count_match(void *arg, void *value)
     (*(unsigned *)value)++;
 }
 
-static void assert_tree_matches(const struct topic_alphabet *alphabet, const struct topic_tree *tree,
-                                unsigned *counts, size_t step)
+static void assert_tree_matches(const struct topic_alphabet *alphabet,
+                                const struct topic_tree *tree, unsigned *counts, size_t step)
 {
     for (size_t t = 0; t < alphabet->topic_count; t++) {
         const char *topic = alphabet->topics[t];

@@ -247,7 +247,8 @@ static void looked_up(void *arg, const struct addrinfo *addresses, const char *e
 }
 
 // More than 63 letters are no label of a name, so no server has to be asked.
-static const char no_name[] = "a2345678901234567890123456789012345678901234567890123456789012345.test";
+static const char no_name[] =
+    "a2345678901234567890123456789012345678901234567890123456789012345.test";
 
 static void names_are_resolved(void **state)
 {

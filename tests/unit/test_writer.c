@@ -56,9 +56,8 @@ static void a_key_tells_what_is_there_already(void **state)
             rig_feed(rig, KEYED, *n - '0');
         rig_wait_all(rig);
         for (size_t k = 0; batches[i].verdicts[k]; k++)
-            assert_int_equal(rig->verdicts[first + k], batches[i].verdicts[k] == 'S'
-                                                           ? VERDICT_STORED
-                                                           : VERDICT_DEDUPLICATED);
+            assert_int_equal(rig->verdicts[first + k],
+                             batches[i].verdicts[k] == 'S' ? VERDICT_STORED : VERDICT_DEDUPLICATED);
     }
     assert_int_equal(writer_counters(rig->writer)->commits, 4);
     assert_int_equal(rig->targets[KEYED].books.verdicts[VERDICT_STORED], 5);
@@ -100,7 +99,8 @@ static void batches_have_a_size(void **state)
     rig_run(rig->other, "COMMIT");
     rig_wait_all(rig);
     rig_assert_text(rig->server, transactions, "1 10 12 7");
-    rig_assert_text(rig->server, "SELECT count(*), count(DISTINCT n) FROM telemetry.plain", "30|30");
+    rig_assert_text(rig->server, "SELECT count(*), count(DISTINCT n) FROM telemetry.plain",
+                    "30|30");
 }
 
 static void connections_commit_side_by_side(void **state)
@@ -129,20 +129,25 @@ static void connections_commit_side_by_side(void **state)
 static void a_message_is_one_transaction(void **state)
 {
     struct rig *rig = rig_up(state, (struct writer_options){0});
-    const struct part parts[] = {{PLAIN, 1, "a"}, {OTHER, 2, NULL}, {KEYED, 3, ""}, {PLAIN, 4, NULL}};
+    const struct part parts[] = {{PLAIN, 1, "a"},
+                                 {OTHER, 2, NULL},
+                                 {KEYED, 3, ""},
+                                 {PLAIN, 4, NULL}};
     rig_feed_message(rig, parts, 4, NULL);
     rig_feed_message(rig, NULL, 0, "malformed");
     rig_wait_all(rig);
     assert_int_equal(rig->verdicts[0], VERDICT_STORED);
     assert_int_equal(rig->verdicts[1], VERDICT_REJECTED);
-    rig_assert_text(rig->server,
-                    "SELECT count(DISTINCT x), count(*) FROM (SELECT xmin::text AS x FROM telemetry.plain"
-                    " UNION ALL SELECT xmin::text FROM telemetry.other"
-                    " UNION ALL SELECT xmin::text FROM telemetry.keyed"
-                    " UNION ALL SELECT xmin::text FROM sensorlog.reject) t",
-                    "1|5");
+    rig_assert_text(
+        rig->server,
+        "SELECT count(DISTINCT x), count(*) FROM (SELECT xmin::text AS x FROM telemetry.plain"
+        " UNION ALL SELECT xmin::text FROM telemetry.other"
+        " UNION ALL SELECT xmin::text FROM telemetry.keyed"
+        " UNION ALL SELECT xmin::text FROM sensorlog.reject) t",
+        "1|5");
     rig_assert_text(rig->server, "SELECT n, note FROM telemetry.plain ORDER BY n", "1|a\n4|~");
-    rig_assert_text(rig->server, "SELECT source, mapping, topic, reason, payload FROM sensorlog.reject",
+    rig_assert_text(rig->server,
+                    "SELECT source, mapping, topic, reason, payload FROM sensorlog.reject",
                     "site|~|sensors/x|malformed|\\x31");
     assert_int_equal(writer_counters(rig->writer)->rows, 4);
     assert_int_equal(writer_counters(rig->writer)->rejects, 1);
@@ -202,7 +207,6 @@ static void a_commit_makes_room(void **state)
 }
 
 // ---- linger ----
-
 
 static void linger_waits_for_more(void **state)
 {

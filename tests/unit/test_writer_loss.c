@@ -19,7 +19,8 @@ static long terminate_all(struct rig *rig)
 static void assert_once_each(struct rig *rig, long count)
 {
     char *expected = mem_printf("%ld|%ld", count, count);
-    rig_assert_text(rig->server, "SELECT count(*), count(DISTINCT n) FROM telemetry.plain", expected);
+    rig_assert_text(rig->server, "SELECT count(*), count(DISTINCT n) FROM telemetry.plain",
+                    expected);
     free(expected);
     rig_assert_verdicts(rig, 0, rig->received, VERDICT_STORED);
 }
@@ -221,13 +222,14 @@ static void all_of_several_are_resolved(void **state)
 static void while_bad_rows_are_looked_for(void **state)
 {
     struct rig *rig = rig_up_by_way(state, 1);
-    rig_run(rig->server,
-            "ALTER TABLE telemetry.plain ADD CONSTRAINT lucky CHECK (n <> 1);"
-            "CREATE FUNCTION telemetry.wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-            " PERFORM pg_advisory_xact_lock_shared(1) FROM new WHERE n = 9 HAVING (SELECT count(*) FROM new) < 4;"
-            " RETURN NULL; END $$;"
-            "CREATE TRIGGER wait AFTER INSERT ON telemetry.plain REFERENCING NEW TABLE AS new"
-            " EXECUTE FUNCTION telemetry.wait()");
+    rig_run(
+        rig->server,
+        "ALTER TABLE telemetry.plain ADD CONSTRAINT lucky CHECK (n <> 1);"
+        "CREATE FUNCTION telemetry.wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " PERFORM pg_advisory_xact_lock_shared(1) FROM new WHERE n = 9 HAVING (SELECT count(*) FROM new) < 4;"
+        " RETURN NULL; END $$;"
+        "CREATE TRIGGER wait AFTER INSERT ON telemetry.plain REFERENCING NEW TABLE AS new"
+        " EXECUTE FUNCTION telemetry.wait()");
     rig_run(rig->other, "SELECT pg_advisory_lock(1)");
     for (int64_t n = 0; n < 10; n++)
         rig_feed(rig, PLAIN, n);
@@ -235,7 +237,8 @@ static void while_bad_rows_are_looked_for(void **state)
     way_cut(rig->way);
     let_commits_go(rig);
     rig_wait_all(rig);
-    rig_assert_text(rig->server, "SELECT string_agg(n::text, '' ORDER BY n) FROM telemetry.plain", "023456789");
+    rig_assert_text(rig->server, "SELECT string_agg(n::text, '' ORDER BY n) FROM telemetry.plain",
+                    "023456789");
     rig_assert_text(rig->server, "SELECT count(*) FROM sensorlog.reject", "1");
     assert_int_equal(rig->verdicts[1], VERDICT_REJECTED);
 }
@@ -285,6 +288,29 @@ static void somebody_holds_the_writers_row(void **state)
     rig_assert_text(rig->server, "SELECT epoch FROM sensorlog.writer", "8");
 }
 
+// One connection has raised the epoch while the other's transaction was on its way: that is no other daemon's doing.
+static void connections_of_one_writer_do_not_fence_each_other(void **state)
+{
+    struct rig *rig = rig_up_by_way(state, 2);
+    hold_commits(rig);
+    rig_feed(rig, PLAIN, 0);
+    rig_wait_blocked(rig, 1);
+    way_hold_requests(rig->way, true);
+    rig_feed(rig, PLAIN, 1);
+    event_base_loop(loop_base(rig->loop), EVLOOP_NONBLOCK); // it is sent
+    rig_number(rig->server, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                            " WHERE application_name = 'sensorlogd' AND wait_event_type = 'Lock'"
+                            " AND datname = current_database()");
+    let_commits_go(rig);
+    rig_wait_settled(rig, 1);
+    rig_assert_text(rig->server, "SELECT n FROM telemetry.plain", "0");
+    way_hold_requests(rig->way, false);
+    rig_wait_all(rig);
+    assert_once_each(rig, 2);
+    assert_int_equal(rig_number(rig->server, "SELECT epoch FROM sensorlog.writer"), 2);
+    rig_wait_usable(rig, 2);
+}
+
 // Two daemons of one name: the later one has taken over, and the first commits nothing behind its back.
 static void a_second_writer_of_the_same_name(void **state)
 {
@@ -312,7 +338,8 @@ static void a_second_writer_of_the_same_name(void **state)
     rig->writer = second;
     rig_feed(rig, PLAIN, 3);
     rig_wait_all(rig);
-    rig_assert_text(rig->server, "SELECT string_agg(n::text, '' ORDER BY n) FROM telemetry.plain", "013");
+    rig_assert_text(rig->server, "SELECT string_agg(n::text, '' ORDER BY n) FROM telemetry.plain",
+                    "013");
     assert_int_equal(rig_number(rig->server, "SELECT epoch FROM sensorlog.writer"), 2);
 }
 
@@ -330,7 +357,8 @@ static void writers_of_other_names_do_not_mind(void **state)
     }
     rig_wait_all(rig);
     assert_once_each(rig, 20);
-    rig_assert_text(rig->server, "SELECT writer, epoch FROM sensorlog.writer ORDER BY 1", "edge|1\nedge2|1");
+    rig_assert_text(rig->server, "SELECT writer, epoch FROM sensorlog.writer ORDER BY 1",
+                    "edge|1\nedge2|1");
     writer_free(both[0]);
     rig->writer = both[1];
 }
@@ -393,6 +421,7 @@ int main(void)
         TEST(while_bad_rows_are_looked_for),
         TEST(cut_while_the_epoch_is_raised),
         TEST(somebody_holds_the_writers_row),
+        TEST(connections_of_one_writer_do_not_fence_each_other),
         TEST(a_second_writer_of_the_same_name),
         TEST(writers_of_other_names_do_not_mind),
         TEST(cut_again_and_again),

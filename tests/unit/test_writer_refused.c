@@ -29,7 +29,8 @@ static const char count_tries[] =
     " $$ BEGIN PERFORM nextval('telemetry.tries'); RETURN NULL; END $$;"
     "CREATE TRIGGER count BEFORE INSERT ON telemetry.plain EXECUTE FUNCTION telemetry.count()";
 
-static const char tries[] = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM telemetry.tries";
+static const char tries[] =
+    "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM telemetry.tries";
 
 // ---- rows at fault ----
 
@@ -42,8 +43,8 @@ static void a_bad_row_goes_to_the_reject_table(void **state)
         {"ALTER TABLE telemetry.plain ADD CONSTRAINT lucky CHECK (n <> 13)", "23514",
          "new row for relation \"plain\" violates check constraint \"lucky\": Failing row contains"
          " (2023-11-14 22:13:33+00, 13, null"},
-        {"CREATE UNIQUE INDEX lucky ON telemetry.plain ((CASE WHEN n = 12 THEN 13 ELSE n END))", "23505",
-         "duplicate key value violates unique constraint \"lucky\""},
+        {"CREATE UNIQUE INDEX lucky ON telemetry.plain ((CASE WHEN n = 12 THEN 13 ELSE n END))",
+         "23505", "duplicate key value violates unique constraint \"lucky\""},
         {"ALTER TABLE telemetry.plain ALTER n TYPE int2 USING n;"
          "CREATE FUNCTION telemetry.grow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
          " IF NEW.n = 13 THEN NEW.n := 40000; END IF; RETURN NEW; END $$;"
@@ -59,7 +60,8 @@ static void a_bad_row_goes_to_the_reject_table(void **state)
         // These speak up at COMMIT.
         {"CREATE TABLE telemetry.twelve (n int8); INSERT INTO telemetry.plain VALUES (now(), 13);"
          "ALTER TABLE telemetry.plain ADD CONSTRAINT once UNIQUE (n) DEFERRABLE INITIALLY DEFERRED",
-         "23505", "duplicate key value violates unique constraint \"once\": Key (n)=(13) already exists."},
+         "23505",
+         "duplicate key value violates unique constraint \"once\": Key (n)=(13) already exists."},
         {"CREATE TABLE telemetry.known (n int8 PRIMARY KEY);"
          "INSERT INTO telemetry.known SELECT n FROM generate_series(0, 100) n WHERE n <> 13;"
          "ALTER TABLE telemetry.plain ADD CONSTRAINT known FOREIGN KEY (n)"
@@ -87,8 +89,8 @@ static void a_bad_row_goes_to_the_reject_table(void **state)
         rig_assert_verdicts(rig, 14, 100, VERDICT_STORED);
         assert_int_equal(rig->targets[PLAIN].books.verdicts[VERDICT_STORED], 99);
         assert_int_equal(rig->targets[PLAIN].books.verdicts[VERDICT_REJECTED], 1);
-        rig_assert_text(rig->server,
-                        "SELECT count(DISTINCT n) FROM telemetry.plain WHERE n <> 13", "99");
+        rig_assert_text(rig->server, "SELECT count(DISTINCT n) FROM telemetry.plain WHERE n <> 13",
+                        "99");
         char *expected = mem_printf("plain|refused by PostgreSQL|%s|t", cases[i].sqlstate);
         char *query = mem_printf("SELECT mapping, reason, sqlstate, strpos(detail, $d$%s$d$) > 0"
                                  " FROM sensorlog.reject",
@@ -122,16 +124,18 @@ static void several_bad_rows_in_several_tables(void **state)
     writer_start(rig->writer);
     rig_wait_all(rig);
     for (uint64_t n = 0; n < 30; n++)
-        assert_int_equal(rig->verdicts[n], n % 2 == 1 && n % 3 != 0 ? VERDICT_STORED
-                                                                   : VERDICT_REJECTED);
+        assert_int_equal(rig->verdicts[n],
+                         n % 2 == 1 && n % 3 != 0 ? VERDICT_STORED : VERDICT_REJECTED);
     assert_int_equal(rig->verdicts[30], VERDICT_DEDUPLICATED);
-    rig_assert_text(rig->server,
-                    "SELECT (SELECT count(*) FROM telemetry.plain), (SELECT count(*) FROM telemetry.other),"
-                    " (SELECT count(*) FROM telemetry.keyed), (SELECT count(*) FROM sensorlog.reject)",
-                    "15|30|20|25");
-    rig_assert_text(rig->server,
-                    "SELECT mapping, count(*) FROM sensorlog.reject GROUP BY mapping ORDER BY mapping",
-                    "keyed|10\nplain|15");
+    rig_assert_text(
+        rig->server,
+        "SELECT (SELECT count(*) FROM telemetry.plain), (SELECT count(*) FROM telemetry.other),"
+        " (SELECT count(*) FROM telemetry.keyed), (SELECT count(*) FROM sensorlog.reject)",
+        "15|30|20|25");
+    rig_assert_text(
+        rig->server,
+        "SELECT mapping, count(*) FROM sensorlog.reject GROUP BY mapping ORDER BY mapping",
+        "keyed|10\nplain|15");
     rig_assert_text(rig->server, transactions, "1");
     const struct books *books = &rig->targets[KEYED].books;
     assert_int_equal(books->verdicts[VERDICT_STORED], 20);
@@ -161,12 +165,13 @@ static void nothing_but_bad_rows(void **state)
 static void a_long_error_is_cut_between_characters(void **state)
 {
     struct rig *rig = rig_with(state, (struct writer_options){0});
-    rig_run(rig->server,
-            "CREATE FUNCTION telemetry.raise() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-            " IF NEW.n < 4 THEN RAISE EXCEPTION '%', repeat('x', NEW.n::int) || repeat(U&'\\+01F321', 500);"
-            " END IF; RETURN NEW; END $$;"
-            "CREATE TRIGGER raise BEFORE INSERT ON telemetry.plain FOR EACH ROW"
-            " EXECUTE FUNCTION telemetry.raise()");
+    rig_run(
+        rig->server,
+        "CREATE FUNCTION telemetry.raise() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF NEW.n < 4 THEN RAISE EXCEPTION '%', repeat('x', NEW.n::int) || repeat(U&'\\+01F321', 500);"
+        " END IF; RETURN NEW; END $$;"
+        "CREATE TRIGGER raise BEFORE INSERT ON telemetry.plain FOR EACH ROW"
+        " EXECUTE FUNCTION telemetry.raise()");
     rig_feed_range(rig, PLAIN, 0, 6);
     writer_start(rig->writer);
     rig_wait_all(rig);
@@ -203,7 +208,8 @@ static void a_missing_table_stops_its_mapping_alone(void **state)
         {"ALTER TABLE telemetry.plain DROP COLUMN note", "42703"},
         {"ALTER TABLE telemetry.plain ALTER note TYPE int8 USING NULL", "42804"},
         {"ALTER TABLE telemetry.plain RENAME TO p; CREATE MATERIALIZED VIEW telemetry.plain AS"
-         " SELECT * FROM telemetry.p", "42809"},
+         " SELECT * FROM telemetry.p",
+         "42809"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         if (i)
@@ -294,7 +300,8 @@ static void a_time_that_gets_no_partition_is_rejected(void **state)
     rig_wait_all(rig);
     rig_assert_verdicts(rig, 0, 2, VERDICT_STORED);
     rig_assert_verdicts(rig, 2, 4, VERDICT_REJECTED);
-    rig_assert_text(rig->server, "SELECT DISTINCT mapping, reason, detail, sqlstate FROM sensorlog.reject",
+    rig_assert_text(rig->server,
+                    "SELECT DISTINCT mapping, reason, detail, sqlstate FROM sensorlog.reject",
                     "plain|no partition|2023 is too far away|~");
     assert_int_equal(rig->catalog.needs, 1);
 }
@@ -341,11 +348,12 @@ static void a_row_without_any_partition_is_rejected_in_the_end(void **state)
 static void a_deadlock_is_tried_again(void **state)
 {
     struct rig *rig = rig_up(state, (struct writer_options){0});
-    rig_run(rig->server,
-            "CREATE SEQUENCE telemetry.tried; CREATE FUNCTION telemetry.fail() RETURNS trigger LANGUAGE plpgsql"
-            " AS $$ BEGIN IF nextval('telemetry.tried') < 4 THEN"
-            " RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01'; END IF; RETURN NULL; END $$;"
-            "CREATE TRIGGER fail BEFORE INSERT ON telemetry.plain EXECUTE FUNCTION telemetry.fail()");
+    rig_run(
+        rig->server,
+        "CREATE SEQUENCE telemetry.tried; CREATE FUNCTION telemetry.fail() RETURNS trigger LANGUAGE plpgsql"
+        " AS $$ BEGIN IF nextval('telemetry.tried') < 4 THEN"
+        " RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01'; END IF; RETURN NULL; END $$;"
+        "CREATE TRIGGER fail BEFORE INSERT ON telemetry.plain EXECUTE FUNCTION telemetry.fail()");
     uint64_t timers = loop_counters(rig->loop)->timer_events;
     rig_feed_range(rig, PLAIN, 0, 10);
     rig_wait_all(rig);
@@ -373,7 +381,8 @@ static void trouble_of_the_server_is_waited_for(void **state)
          "DROP TRIGGER fail ON telemetry.plain"},
         {"ALTER TABLE sensorlog.writer_progress RENAME TO away",
          "ALTER TABLE sensorlog.away RENAME TO writer_progress"},
-        {"ALTER TABLE sensorlog.reject RENAME TO away", "ALTER TABLE sensorlog.away RENAME TO reject"},
+        {"ALTER TABLE sensorlog.reject RENAME TO away",
+         "ALTER TABLE sensorlog.away RENAME TO reject"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         if (i)

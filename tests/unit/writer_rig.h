@@ -1,18 +1,13 @@
-// What the tests of the batch writer share: a catalog that says what the test wants, a source that notes how its
-// messages end, and a way between the writer and PostgreSQL that can be cut.
+// What the tests of the batch writer share: a catalog that says what the test wants, and a source that notes how its
+// messages end.
 #pragma once
-
-#include <event2/bufferevent.h>
-#include <event2/buffer.h>
-#include <event2/listener.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "base/list.h"
 #include "base/log.h"
 #include "store/catalog.h"
 #include "store/writer.h"
 #include "store_rig.h"
+#include "way.h"
 
 enum { RIG_TARGETS = 3, RIG_MESSAGES_MAX = 4096, RIG_OWED_MAX = 16 };
 
@@ -75,149 +70,6 @@ static inline void catalog_answer(struct catalog *catalog, bool ok, const char *
         asked.owed[i].done(asked.owed[i].arg, ok, detail);
 }
 
-// ---- a way to PostgreSQL that can be cut ----
-
-struct way;
-
-struct link {
-    struct list node;
-    struct way *way;
-    struct bufferevent *client, *server; // either may be gone
-};
-
-struct way {
-    struct loop *loop;
-    char directory[32];
-    struct evconnlistener *listener;
-    struct list links;
-    bool holding;     // answers wait
-    bool closed;      // new connections end at once
-    unsigned opened;
-};
-
-static inline void link_free(struct link *link)
-{
-    list_remove(&link->node);
-    if (link->client)
-        bufferevent_free(link->client);
-    if (link->server)
-        bufferevent_free(link->server);
-    free(link);
-}
-
-static inline void link_pass(struct bufferevent *from, void *arg)
-{
-    struct link *link = arg;
-    struct bufferevent *to = from == link->client ? link->server : link->client;
-    if (to)
-        bufferevent_write_buffer(to, bufferevent_get_input(from));
-}
-
-static inline void link_event(struct bufferevent *side, short what, void *arg)
-{
-    (void)side;
-    if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR))
-        link_free(arg);
-}
-
-static inline void way_path(struct sockaddr_un *address, const char *directory)
-{
-    *address = (struct sockaddr_un){.sun_family = AF_UNIX};
-    const char *port = getenv("PGPORT");
-    int length = snprintf(address->sun_path, sizeof address->sun_path, "%s/.s.PGSQL.%s", directory,
-                          port ? port : "5432");
-    assert_in_range(length, 1, sizeof address->sun_path - 1);
-}
-
-static inline void way_accept(struct evconnlistener *listener, evutil_socket_t fd,
-                              struct sockaddr *from, int length, void *arg)
-{
-    (void)listener, (void)from, (void)length;
-    struct way *way = arg;
-    if (way->closed) {
-        close(fd);
-        return;
-    }
-    struct sockaddr_un address;
-    way_path(&address, getenv("PGHOST"));
-    struct event_base *base = loop_base(way->loop);
-    struct link *link = mem_zalloc(sizeof *link);
-    link->way = way;
-    link->client = bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE);
-    link->server = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
-    bufferevent_setcb(link->client, link_pass, NULL, link_event, link);
-    bufferevent_setcb(link->server, link_pass, NULL, link_event, link);
-    assert_int_equal(
-        bufferevent_socket_connect(link->server, (struct sockaddr *)&address, sizeof address), 0);
-    bufferevent_enable(link->client, EV_READ);
-    if (!way->holding)
-        bufferevent_enable(link->server, EV_READ);
-    list_append(&way->links, &link->node);
-    way->opened++;
-}
-
-static inline struct way *way_new(struct loop *loop)
-{
-    struct way *way = mem_zalloc(sizeof *way);
-    way->loop = loop;
-    list_init(&way->links);
-    strcpy(way->directory, "/tmp/slway.XXXXXX");
-    assert_non_null(mkdtemp(way->directory));
-    struct sockaddr_un address;
-    way_path(&address, way->directory);
-    way->listener = evconnlistener_new_bind(loop_base(loop), way_accept, way,
-                                            LEV_OPT_CLOSE_ON_FREE, -1, (struct sockaddr *)&address,
-                                            sizeof address);
-    assert_non_null(way->listener);
-    return way;
-}
-
-// Answers wait from now on, or go on; what is sent to PostgreSQL passes.
-static inline void way_hold(struct way *way, bool hold)
-{
-    way->holding = hold;
-    list_each(node, &way->links)
-    {
-        struct link *link = list_entry(node, struct link, node);
-        if (hold)
-            bufferevent_disable(link->server, EV_READ);
-        else
-            bufferevent_enable(link->server, EV_READ);
-    }
-}
-
-// The writer loses its connections, and so does PostgreSQL.
-static inline void way_cut(struct way *way)
-{
-    list_each(node, &way->links)
-        link_free(list_entry(node, struct link, node));
-}
-
-// The writer loses its connections; PostgreSQL does not hear of it.
-static inline void way_cut_writer(struct way *way)
-{
-    list_each(node, &way->links)
-    {
-        struct link *link = list_entry(node, struct link, node);
-        if (link->client)
-            bufferevent_free(link->client);
-        link->client = NULL;
-    }
-}
-
-static inline void way_free(struct way *way)
-{
-    if (!way)
-        return;
-    way_cut(way);
-    evconnlistener_free(way->listener);
-    struct sockaddr_un address;
-    way_path(&address, way->directory);
-    unlink(address.sun_path);
-    rmdir(way->directory);
-    free(way);
-}
-
 // ---- the writer and what it is given ----
 
 struct rig {
@@ -258,12 +110,25 @@ static struct target_column rig_key_columns[] = {
 enum { PLAIN, OTHER, KEYED };
 
 static const struct target rig_targets[RIG_TARGETS] = {
-    {.index = 0, .mapping = (char[]){"plain"}, .schema = (char[]){"telemetry"},
-     .table = (char[]){"plain"}, .columns = rig_columns, .column_count = 3},
-    {.index = 1, .mapping = (char[]){"other"}, .schema = (char[]){"telemetry"},
-     .table = (char[]){"other"}, .columns = rig_columns, .column_count = 3},
-    {.index = 2, .mapping = (char[]){"keyed"}, .schema = (char[]){"telemetry"},
-     .table = (char[]){"keyed"}, .columns = rig_key_columns, .column_count = 3, .key_count = 2},
+    {.index = 0,
+     .mapping = (char[]){"plain"},
+     .schema = (char[]){"telemetry"},
+     .table = (char[]){"plain"},
+     .columns = rig_columns,
+     .column_count = 3},
+    {.index = 1,
+     .mapping = (char[]){"other"},
+     .schema = (char[]){"telemetry"},
+     .table = (char[]){"other"},
+     .columns = rig_columns,
+     .column_count = 3},
+    {.index = 2,
+     .mapping = (char[]){"keyed"},
+     .schema = (char[]){"telemetry"},
+     .table = (char[]){"keyed"},
+     .columns = rig_key_columns,
+     .column_count = 3,
+     .key_count = 2},
 };
 
 static const char rig_tables[] =
@@ -295,8 +160,11 @@ static inline int64_t rig_time(int64_t n)
 static inline uint64_t rig_feed_message(struct rig *rig, const struct part *parts, size_t count,
                                         const char *reject)
 {
-    const struct message_parts whole = {
-        .topic = "sensors/x", .topic_length = 9, .payload = "1", .payload_length = 1, .full_length = 1};
+    const struct message_parts whole = {.topic = "sensors/x",
+                                        .topic_length = 9,
+                                        .payload = "1",
+                                        .payload_length = 1,
+                                        .full_length = 1};
     struct message *message = message_new(&rig->source, &rig->budget, &whole);
     assert_true(rig->received < RIG_MESSAGES_MAX);
     message->ticket = rig->received++;
