@@ -121,7 +121,8 @@ int command_explain(const struct arguments *arguments)
 {
     const char *topic = arguments->rest[0];
     if (!topic_name_valid(topic, strlen(topic)) || !utf8_valid(topic, strlen(topic))) {
-        fprintf(stderr, "sensorlogd: '%s' is no topic name: it is empty, has a wildcard, or is not UTF-8\n",
+        fprintf(stderr,
+                "sensorlogd: '%s' is no topic name: it is empty, has a wildcard, or is not UTF-8\n",
                 topic);
         return EXIT_USAGE;
     }

@@ -1,4 +1,5 @@
-// The whole configuration, loaded and checked: settings, mappings, and that every mapping can be compiled.
+// The whole configuration, loaded and checked: settings, mappings, and that every mapping can be
+// compiled.
 #pragma once
 
 #include <stdbool.h>

@@ -11,7 +11,7 @@
 static const struct command {
     const char *name, *usage, *help;
     int (*run)(const struct arguments *arguments);
-    int rest; // further arguments
+    int rest;            // further arguments
     bool connect, print; // takes --connect, --print
 } commands[] = {
     {"run", "run -c FILE", "the daemon, in the foreground", command_run, 0, false, false},
@@ -72,7 +72,8 @@ static bool parse(const struct command *command, int count, char **words,
 
 int main(int count, char **words)
 {
-    // One arena: the few threads hardly allocate, and a second arena would cost more than their waiting.
+    // One arena: the few threads hardly allocate, and a second arena would cost more than their
+    // waiting.
     mallopt(M_ARENA_MAX, 1);
     log_init(LOG_LEVEL_INFO);
     if (count < 2) {

@@ -72,9 +72,9 @@ static void database_down(void *arg, const char *why)
 bool probe_database(struct probe *probe)
 {
     const struct pg_calls calls = {.up = database_up, .down = database_down, .arg = probe};
-    struct pg *pg = pg_new(probe->loop, probe->worker,
-                           probe->configuration->settings.postgres.conninfo, "sensorlogd check",
-                           false, &calls);
+    struct pg *pg =
+        pg_new(probe->loop, probe->worker, probe->configuration->settings.postgres.conninfo,
+               "sensorlogd check", false, &calls);
     probe->ok = false;
     pg_connect(pg);
     loop_run(probe->loop);

@@ -12,9 +12,11 @@ struct probe *probe_new(struct configuration *configuration);
 void probe_free(struct probe *probe);
 // Connects once; false with the reason on standard error.
 bool probe_database(struct probe *probe);
-// Looks at the live tables, with migrate after bringing schema and tables up to date; findings on standard error.
+// Looks at the live tables, with migrate after bringing schema and tables up to date; findings on
+// standard error.
 bool probe_tables(struct probe *probe, bool migrate);
-// Connects to every broker under a client id of its own, so that a running daemon's session is left alone.
+// Connects to every broker under a client id of its own, so that a running daemon's session is left
+// alone.
 bool probe_brokers(struct probe *probe);
 // The SQL that migrating an empty database would run, on standard output.
 void probe_print_migration(struct probe *probe);

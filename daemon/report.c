@@ -58,7 +58,8 @@ void report_status(struct daemon *daemon, char *text, size_t size)
     for (size_t i = 0; i < daemon->configuration.mappings.count; i++)
         stopped += daemon->targets[i]->stopped != NULL;
     if (stopped > 0)
-        append(text, size, "; %zu mapping%s stopped, see the log", stopped, stopped == 1 ? "" : "s");
+        append(text, size, "; %zu mapping%s stopped, see the log", stopped,
+               stopped == 1 ? "" : "s");
 }
 
 // ---- metrics ----
@@ -122,9 +123,11 @@ static void connection_metrics(struct daemon *daemon, FILE *out)
     static const struct {
         const char *name, *type, *help;
     } metrics[] = {
-        {"source_connected", "gauge", "1 while the broker is connected and has granted the subscriptions."},
+        {"source_connected", "gauge",
+         "1 while the broker is connected and has granted the subscriptions."},
         {"source_connects_total", "counter", "Connections made."},
-        {"window_full_total", "counter", "How often the broker could send no more before a commit."},
+        {"window_full_total", "counter",
+         "How often the broker could send no more before a commit."},
     };
     for (size_t m = 0; m < sizeof metrics / sizeof *metrics; m++) {
         metric_help(out, metrics[m].name, metrics[m].type, metrics[m].help);
@@ -133,8 +136,8 @@ static void connection_metrics(struct daemon *daemon, FILE *out)
             subscriber_status(daemon->subscribers[i], &status);
             uint64_t values[] = {status.connected && status.subscribed, status.connects,
                                  status.window_full};
-            labelled(out, metrics[m].name, "source", subscriber_source(daemon->subscribers[i])->name,
-                     values[m]);
+            labelled(out, metrics[m].name, "source",
+                     subscriber_source(daemon->subscribers[i])->name, values[m]);
         }
     }
 }
@@ -154,7 +157,8 @@ static void mapping_metrics(struct daemon *daemon, FILE *out)
     for (size_t i = 0; i < count; i++)
         labelled(out, "parts_pending", "mapping", daemon->targets[i]->mapping,
                  books_pending(&daemon->targets[i]->books));
-    metric_help(out, "mapping_stopped", "gauge", "1 while the mapping's table does not take its rows.");
+    metric_help(out, "mapping_stopped", "gauge",
+                "1 while the mapping's table does not take its rows.");
     for (size_t i = 0; i < count; i++)
         labelled(out, "mapping_stopped", "mapping", daemon->targets[i]->mapping,
                  daemon->targets[i]->stopped != NULL);
@@ -168,7 +172,8 @@ void report_metrics(struct daemon *daemon, FILE *out)
     connection_metrics(daemon, out);
     mapping_metrics(daemon, out);
     metric(out, "rows_total", "counter", "Rows committed.", writer->rows);
-    metric(out, "rejects_total", "counter", "Entries of the reject table committed.", writer->rejects);
+    metric(out, "rejects_total", "counter", "Entries of the reject table committed.",
+           writer->rejects);
     metric(out, "commits_total", "counter", "Transactions committed.", writer->commits);
     metric(out, "commit_failures_total", "counter", "Transactions that failed.", writer->failures);
     metric(out, "commits_by_timer_total", "counter", "Transactions that a timer began.",
@@ -181,7 +186,8 @@ void report_metrics(struct daemon *daemon, FILE *out)
            writer_usable(daemon->writer) > 0);
     metric(out, "database_connections", "gauge", "Connections that can commit.",
            writer_usable(daemon->writer));
-    metric(out, "lag_milliseconds", "gauge", "How long the oldest message has waited for its commit.",
+    metric(out, "lag_milliseconds", "gauge",
+           "How long the oldest message has waited for its commit.",
            (uint64_t)writer_lag_ms(daemon->writer));
     metric(out, "memory_bytes", "gauge", "Memory held by messages that wait.", daemon->budget.used);
     metric(out, "memory_peak_bytes", "gauge", "The most it has been.", daemon->budget.peak);
@@ -201,8 +207,8 @@ static void log_books(const char *kind, const char *name, const struct books *bo
         if (books->verdicts[i] > 0)
             append(text, sizeof text, ", %" PRIu64 " %s", books->verdicts[i],
                    verdict_name((enum verdict)i));
-    log_info("%s %s: %" PRIu64 " received%s, %" PRIu64 " pending", kind, name, books->received, text,
-             books_pending(books));
+    log_info("%s %s: %" PRIu64 " received%s, %" PRIu64 " pending", kind, name, books->received,
+             text, books_pending(books));
 }
 
 void report_books(const struct daemon *daemon)

@@ -98,8 +98,8 @@ static void make_store(struct daemon *daemon)
 {
     const struct settings *settings = &daemon->configuration.settings;
     struct mappings *mappings = &daemon->configuration.mappings;
-    daemon->budget = (struct budget){
-        .limit = settings->batch.memory, .room = room_again, .arg = daemon};
+    daemon->budget =
+        (struct budget){.limit = settings->batch.memory, .room = room_again, .arg = daemon};
     daemon->targets = mem_zalloc(mappings->count * sizeof(struct target *));
     for (size_t i = 0; i < mappings->count; i++)
         daemon->targets[i] = &mappings->items[i].target;
@@ -116,15 +116,16 @@ static void make_store(struct daemon *daemon)
         .max_rows = settings->batch.max_rows,
         .linger_ms = settings->batch.linger_ms,
     };
-    daemon->writer = writer_new(daemon->loop, daemon->worker, daemon->catalog, &daemon->budget,
-                                &writer_options);
+    daemon->writer =
+        writer_new(daemon->loop, daemon->worker, daemon->catalog, &daemon->budget, &writer_options);
 }
 
 static void make_subscribers(struct daemon *daemon)
 {
     struct settings *settings = &daemon->configuration.settings;
-    const struct subscriber_calls calls = {
-        .message = take_message, .window_full = window_is_full, .arg = daemon};
+    const struct subscriber_calls calls = {.message = take_message,
+                                           .window_full = window_is_full,
+                                           .arg = daemon};
     daemon->subscribers = mem_zalloc(settings->subscriber_count * sizeof(struct subscriber *));
     for (size_t i = 0; i < settings->subscriber_count; i++)
         daemon->subscribers[i] = subscriber_new(daemon->loop, daemon->worker, &daemon->budget,

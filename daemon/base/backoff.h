@@ -1,4 +1,5 @@
-// Waiting times between attempts: they double, with jitter, so that a fleet does not come back in step.
+// Waiting times between attempts: they double, with jitter, so that a fleet does not come back in
+// step.
 #pragma once
 
 #include <stdint.h>
@@ -14,5 +15,6 @@ static inline void backoff_reset(struct backoff *backoff)
     backoff->current_ms = 0;
 }
 
-// How long to wait before the next attempt: between half and all of a time that doubles up to the maximum.
+// How long to wait before the next attempt: between half and all of a time that doubles up to the
+// maximum.
 int64_t backoff_next_ms(struct backoff *backoff);

@@ -62,10 +62,14 @@ bool log_enabled(enum log_level level)
 static const char *level_name(enum log_level level)
 {
     switch (level) {
-    case LOG_LEVEL_ERROR: return "error";
-    case LOG_LEVEL_WARN: return "warning";
-    case LOG_LEVEL_INFO: return "info";
-    case LOG_LEVEL_DEBUG: return "debug";
+    case LOG_LEVEL_ERROR:
+        return "error";
+    case LOG_LEVEL_WARN:
+        return "warning";
+    case LOG_LEVEL_INFO:
+        return "info";
+    case LOG_LEVEL_DEBUG:
+        return "debug";
     }
     return "?";
 }
@@ -79,8 +83,8 @@ static size_t write_prefix(char *line, size_t size, enum log_level level)
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &utc);
     size_t used = strftime(line, size, "%Y-%m-%dT%H:%M:%S", &utc);
-    return used + (size_t)snprintf(line + used, size - used, ".%03ldZ %s: ",
-                                   now.tv_nsec / 1000000, level_name(level));
+    return used + (size_t)snprintf(line + used, size - used, ".%03ldZ %s: ", now.tv_nsec / 1000000,
+                                   level_name(level));
 }
 
 void log_write(enum log_level level, const char *format, ...)

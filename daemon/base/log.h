@@ -7,7 +7,8 @@
 
 enum log_level { LOG_LEVEL_ERROR = 3, LOG_LEVEL_WARN = 4, LOG_LEVEL_INFO = 6, LOG_LEVEL_DEBUG = 7 };
 
-// Opens the log; lines less urgent than level are dropped. Looks at JOURNAL_STREAM to choose the format.
+// Opens the log; lines less urgent than level are dropped. Looks at JOURNAL_STREAM to choose the
+// format.
 void log_init(enum log_level level);
 // Parses "error", "warning", "info" or "debug"; false leaves *level alone.
 bool log_level_parse(const char *text, enum log_level *level);

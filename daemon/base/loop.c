@@ -149,8 +149,7 @@ struct loop_timer *loop_timer_new(struct loop *loop, loop_fn *fn, void *arg)
 
 void loop_timer_start(struct loop_timer *timer, int64_t milliseconds)
 {
-    struct timeval delay = {.tv_sec = milliseconds / 1000,
-                            .tv_usec = (milliseconds % 1000) * 1000};
+    struct timeval delay = {.tv_sec = milliseconds / 1000, .tv_usec = (milliseconds % 1000) * 1000};
     event_add(timer->event, &delay);
 }
 

@@ -37,8 +37,8 @@ void loop_timer_stop(struct loop_timer *timer);
 bool loop_timer_pending(const struct loop_timer *timer);
 void loop_timer_free(struct loop_timer *timer);
 
-// A task runs once, after the events that are already due in this turn of the loop, however often it is
-// scheduled before it has run.
+// A task runs once, after the events that are already due in this turn of the loop, however often
+// it is scheduled before it has run.
 struct loop_task *loop_task_new(struct loop *loop, loop_fn *fn, void *arg);
 void loop_task_schedule(struct loop_task *task);
 void loop_task_free(struct loop_task *task);

@@ -17,8 +17,9 @@ struct arena_block {
     alignas(max_align_t) unsigned char bytes[];
 };
 
-// What waits is bounded by configuration, so a refusal means the machine itself is out of memory: end, and
-// let the service manager start anew. Nothing is lost: what is not committed is not acknowledged.
+// What waits is bounded by configuration, so a refusal means the machine itself is out of memory:
+// end, and let the service manager start anew. Nothing is lost: what is not committed is not
+// acknowledged.
 static void *must(void *memory)
 {
     if (!memory) {

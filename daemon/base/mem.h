@@ -4,7 +4,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 
-// Like malloc, calloc, realloc, strdup, strndup, asprintf; they never return NULL. The caller frees.
+// Like malloc, calloc, realloc, strdup, strndup, asprintf; they never return NULL. The caller
+// frees.
 void *mem_alloc(size_t size) __attribute__((malloc, returns_nonnull));
 void *mem_zalloc(size_t size) __attribute__((malloc, returns_nonnull));
 void *mem_realloc(void *memory, size_t count, size_t size) __attribute__((returns_nonnull));

@@ -40,8 +40,8 @@ static void looked_up(void *arg)
     dispose(resolve);
 }
 
-struct resolve *resolve_start(struct worker *worker, const char *host, uint16_t port, resolve_fn *fn,
-                              void *arg)
+struct resolve *resolve_start(struct worker *worker, const char *host, uint16_t port,
+                              resolve_fn *fn, void *arg)
 {
     struct resolve *resolve = mem_zalloc(sizeof *resolve);
     resolve->host = mem_strdup(host);

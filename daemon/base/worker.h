@@ -7,8 +7,8 @@ struct worker;
 struct worker_job;
 
 struct worker *worker_new(struct loop *loop, unsigned threads);
-// All jobs must have ended or been cancelled. A call that still blocks is waited for one second, then
-// left to the end of the process: a name server that hangs must not hold up a stop.
+// All jobs must have ended or been cancelled. A call that still blocks is waited for one second,
+// then left to the end of the process: a name server that hangs must not hold up a stop.
 void worker_free(struct worker *worker);
 
 // Runs work(arg) on a thread, then done(arg) on the loop. The job is freed after done.

@@ -193,8 +193,9 @@ void mapfile_load(struct mappings *mappings, const char *directory, const char *
     struct textfile_list list = {0};
     if (!textfile_list(&list, directory, ".cfg"))
         problems_add(problems, settings->mappings.file ? settings->mappings.file : directory,
-                     settings->mappings.line, "the directory of the mappings, %s, cannot be read: %s",
-                     directory, strerror(errno));
+                     settings->mappings.line,
+                     "the directory of the mappings, %s, cannot be read: %s", directory,
+                     strerror(errno));
     else if (list.count == 0)
         problems_add(problems, directory, 0, "has no mapping file, *.cfg; at least one is needed");
     for (size_t i = 0; i < list.count; i++)

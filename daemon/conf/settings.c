@@ -199,7 +199,8 @@ static void read_files(struct loader *loader)
 
 static bool same_session(const struct subscriber_options *a, const struct subscriber_options *b)
 {
-    return a->client_id && b->client_id && a->host && b->host && strcasecmp(a->host, b->host) == 0 && a->port == b->port &&
+    return a->client_id && b->client_id && a->host && b->host &&
+           strcasecmp(a->host, b->host) == 0 && a->port == b->port &&
            strcmp(a->client_id, b->client_id) == 0;
 }
 

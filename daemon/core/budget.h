@@ -7,8 +7,9 @@
 
 struct budget {
     size_t limit, used, peak;
-    bool full;                // from the limit until used falls below three quarters of it
-    void (*room)(void *arg);  // "room again": called once each time full ends; must not take budget itself
+    bool full; // from the limit until used falls below three quarters of it
+    // "Room again": called once each time full ends; must not take budget itself.
+    void (*room)(void *arg);
     void *arg;
 };
 

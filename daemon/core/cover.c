@@ -7,8 +7,8 @@
 #include "base/mem.h"
 #include "core/topic.h"
 
-// A filter that matches all that a and b match, which overlap: where their levels differ, +; where either
-// ends in #, #.
+// A filter that matches all that a and b match, which overlap: where their levels differ, +; where
+// either ends in #, #.
 static char *generalise(const char *a, const char *b)
 {
     char *result = mem_alloc(strlen(a) + strlen(b) + 4), *out = result;

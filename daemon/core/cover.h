@@ -16,7 +16,7 @@ struct cover {
     size_t count;
 };
 
-// The set that matches at least all that the inputs match, no two of which overlap: covered filters are
-// dropped, partial overlaps generalised, the highest QoS wins. The caller calls cover_fini.
+// The set that matches at least all that the inputs match, no two of which overlap: covered filters
+// are dropped, partial overlaps generalised, the highest QoS wins. The caller calls cover_fini.
 void cover_init(struct cover *cover, const char *const *filters, const uint8_t *qos, size_t count);
 void cover_fini(struct cover *cover);

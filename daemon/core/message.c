@@ -24,7 +24,8 @@ static void *put(uint8_t **at, const void *bytes, size_t length)
     return here;
 }
 
-// The properties stand first, where the memory is aligned for them; their texts come with the other bytes.
+// The properties stand first, where the memory is aligned for them; their texts come with the other
+// bytes.
 static struct message_property *put_properties(uint8_t **at, const struct message_parts *parts)
 {
     return put(at, parts->properties, parts->property_count * sizeof *parts->properties);

@@ -8,7 +8,8 @@
 #include "core/books.h"
 #include "core/budget.h"
 
-// What a source is to a message: where the verdict goes. Embedded in the subscriber, the broker's session.
+// What a source is to a message: where the verdict goes. Embedded in the subscriber, the broker's
+// session.
 struct message;
 struct message_source {
     const char *name; // of the source, as the configuration has it
@@ -37,22 +38,23 @@ struct message_property {
 struct message {
     struct message_source *source;
     struct budget *budget;
-    uint64_t ticket;      // the source's own: which of its window's entries this is
-    uint64_t generation;  // the source's own: which connection it came by
-    int64_t received_us;  // arrival, microseconds since 1970
-    const char *topic;    // not NUL-terminated, like all of the following
+    uint64_t ticket;     // the source's own: which of its window's entries this is
+    uint64_t generation; // the source's own: which connection it came by
+    int64_t received_us; // arrival, microseconds since 1970
+    const char *topic;   // not NUL-terminated, like all of the following
     const uint8_t *payload;
     const char *client_id; // of the publisher; NULL where the source cannot know it
     const struct message_property *properties;
-    const uint32_t *subscriptions; // identifiers the broker sent with it; none: it may match any mapping
-    size_t payload_length;         // bytes that are here
-    uint64_t full_length;          // bytes that were sent: more than payload_length if oversize
+    // Identifiers the broker sent with it; none: it may match any mapping.
+    const uint32_t *subscriptions;
+    size_t payload_length; // bytes that are here
+    uint64_t full_length;  // bytes that were sent: more than payload_length if oversize
     uint32_t topic_length, client_id_length;
     uint32_t property_count, subscription_count;
     uint8_t qos;
     bool dup, retain;
     // From here on: the verdict so far, and who has not let go yet.
-    uint8_t verdict;    // enum verdict
+    uint8_t verdict; // enum verdict
     uint32_t holders;
     const char *reason; // static text, where the verdict has one
     size_t charged;     // bytes of the budget
@@ -81,7 +83,7 @@ static inline void message_hold(struct message *message)
     message->holders++;
 }
 
-// Lets go with the outcome of the holder's part; VERDICT_NONE says nothing. The weightiest verdict of all
-// holders counts: ABANDONED, REJECTED, SPOOLED, STORED, DEDUPLICATED, DROPPED, SKIPPED. reason is static text.
-// With the last holder the source hears of it and the message is gone.
+// Lets go with the outcome of the holder's part; VERDICT_NONE says nothing. The weightiest verdict
+// of all holders counts: ABANDONED, REJECTED, SPOOLED, STORED, DEDUPLICATED, DROPPED, SKIPPED.
+// reason is static text. With the last holder the source hears of it and the message is gone.
 void message_release(struct message *message, enum verdict verdict, const char *reason);

@@ -35,7 +35,9 @@ bool column_type_is_bytes(enum column_type type)
     case COLUMN_TEXT:
     case COLUMN_JSONB:
     case COLUMN_UUID:
-    case COLUMN_BYTEA: return true;
-    default: return false;
+    case COLUMN_BYTEA:
+        return true;
+    default:
+        return false;
     }
 }

@@ -21,14 +21,15 @@ enum column_type {
     COLUMN_TYPE_COUNT,
 };
 
-// A value that already fits the type of its column. Bytes are not owned: they live in the message, the
-// mapping or the batch's arena, as long as the row.
+// A value that already fits the type of its column. Bytes are not owned: they live in the message,
+// the mapping or the batch's arena, as long as the row.
 struct value {
     union {
         bool boolean;
-        int64_t integer;  // int2, int4, int8; timestamptz: microseconds since 1970-01-01 UTC
-        double real;      // float4, float8
-        const char *bytes; // text, jsonb (checked JSON text), bytea, uuid (16 bytes), numeric (decimal text)
+        int64_t integer;   // int2, int4, int8; timestamptz: microseconds since 1970-01-01 UTC
+        double real;       // float4, float8
+        const char *bytes; // text, jsonb (checked JSON text), bytea, uuid (16 bytes), numeric
+                           // (decimal text)
     };
     uint32_t length; // of bytes
     bool null;

@@ -1,4 +1,5 @@
-// Topic names and filters [MQTT-4.7], the tree that matches them, and filter sets that do not overlap.
+// Topic names and filters [MQTT-4.7], the tree that matches them, and filter sets that do not
+// overlap.
 #pragma once
 
 #include <stdbool.h>
@@ -10,7 +11,8 @@ bool topic_name_valid(const char *name, size_t length);
 bool topic_filter_valid(const char *filter, size_t length);
 // A filter of the form $share/NAME/FILTER; *inner is then its FILTER.
 bool topic_filter_is_shared(const char *filter, const char **inner);
-// Whether the filter matches the name; a leading wildcard matches no name that begins with $ [MQTT-4.7.2-1].
+// Whether the filter matches the name; a leading wildcard matches no name that begins with $
+// [MQTT-4.7.2-1].
 bool topic_filter_matches(const char *filter, const char *name, size_t name_length);
 // Whether every name that inner matches is matched by outer too.
 bool topic_filter_covers(const char *outer, const char *inner);
@@ -20,7 +22,8 @@ bool topic_filter_overlaps(const char *a, const char *b);
 bool topic_level(const char *topic, size_t length, unsigned index, const char **level,
                  size_t *level_length);
 
-// A set of (filter, value) pairs; matching costs by the depth of the topic, not by the size of the set.
+// A set of (filter, value) pairs; matching costs by the depth of the topic, not by the size of the
+// set.
 struct topic_tree;
 typedef void topic_match_fn(void *arg, void *value);
 

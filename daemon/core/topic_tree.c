@@ -1,4 +1,5 @@
-// The tree of filters: one node per level, children in order, so that a match walks the levels of the name.
+// The tree of filters: one node per level, children in order, so that a match walks the levels of
+// the name.
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,7 +61,7 @@ static bool find_child(const struct node *node, const char *level, size_t length
     while (low < high) {
         size_t middle = (low + high) / 2;
         const struct node *child = node->children[middle];
-        int order = child->level_length == length ? memcmp(child->level, level, length)
+        int order = child->level_length == length  ? memcmp(child->level, level, length)
                     : child->level_length < length ? -1
                                                    : 1;
         if (order == 0) {
@@ -84,8 +85,8 @@ static struct node *child_for(struct node *node, const char *level, size_t lengt
     struct node *child = mem_zalloc(sizeof *child);
     child->level = mem_strndup(level, length);
     child->level_length = length;
-    node->children = mem_grow(node->children, node->child_count, &node->child_capacity,
-                              sizeof *node->children);
+    node->children =
+        mem_grow(node->children, node->child_count, &node->child_capacity, sizeof *node->children);
     memmove(node->children + index + 1, node->children + index,
             (node->child_count - index) * sizeof *node->children);
     node->children[index] = child;
@@ -122,8 +123,8 @@ static struct values *values_of(struct topic_tree *tree, const char *filter, boo
 void topic_tree_add(struct topic_tree *tree, const char *filter, void *value)
 {
     struct values *values = values_of(tree, filter, true);
-    values->items = mem_grow(values->items, values->count, &values->capacity,
-                             sizeof *values->items);
+    values->items =
+        mem_grow(values->items, values->count, &values->capacity, sizeof *values->items);
     values->items[values->count++] = value;
 }
 

@@ -72,8 +72,8 @@ static struct batch_group *group_of(struct batch *batch, struct target *target)
 static void group_grow(struct batch_group *group)
 {
     size_t capacity = group->capacity ? group->capacity * 2 : 16;
-    group->values = mem_realloc(group->values, capacity * group->target->column_count,
-                                sizeof *group->values);
+    group->values =
+        mem_realloc(group->values, capacity * group->target->column_count, sizeof *group->values);
     group->messages = mem_realloc(group->messages, capacity, sizeof *group->messages);
     group->outcomes = mem_realloc(group->outcomes, capacity, sizeof *group->outcomes);
     group->capacity = capacity;
@@ -165,8 +165,8 @@ static void settle_reject(struct batch_reject *reject, bool abandon)
     message_release(reject->message, outcome, abandon ? NULL : reject->reason);
 }
 
-// Messages are released in the order of their rows, so that a window's prefix settles from its front. What the
-// releases call may add to other batches, never to this one.
+// Messages are released in the order of their rows, so that a window's prefix settles from its
+// front. What the releases call may add to other batches, never to this one.
 static void finish(struct batch *batch, bool abandon)
 {
     for (size_t g = 0; g < batch->group_count; g++)

@@ -37,10 +37,10 @@ struct batch {
     size_t group_count;
     struct batch_reject *rejects;
     size_t reject_count, reject_capacity;
-    size_t row_count; // over all groups
-    size_t charged;   // bytes of the budget, beside the messages' own
+    size_t row_count;     // over all groups
+    size_t charged;       // bytes of the budget, beside the messages' own
     size_t arena_charged; // of them, for the arena
-    unsigned attempts; // of sending it, for whoever sends
+    unsigned attempts;    // of sending it, for whoever sends
     struct budget *budget;
 };
 
@@ -49,12 +49,13 @@ void batch_free(struct batch *batch); // must be settled or empty
 bool batch_empty(const struct batch *batch);
 // When its oldest message arrived, microseconds since 1970; INT64_MAX where it is empty.
 int64_t batch_oldest_us(const struct batch *batch);
-// Room for one row of target, to be filled and then kept by batch_keep_row; a reserve that is not kept is
-// undone by the next one. The pointer is valid until then.
+// Room for one row of target, to be filled and then kept by batch_keep_row; a reserve that is not
+// kept is undone by the next one. The pointer is valid until then.
 struct value *batch_reserve_row(struct batch *batch, struct target *target);
 // Keeps the row reserved last, holding the message.
 void batch_keep_row(struct batch *batch, struct target *target, struct message *message);
-// Adds a reject, holding the message; detail (may be NULL) and sqlstate ("" or five letters) are copied.
+// Adds a reject, holding the message; detail (may be NULL) and sqlstate ("" or five letters) are
+// copied.
 void batch_add_reject(struct batch *batch, struct target *target, struct message *message,
                       const char *reason, const char *detail, const char *sqlstate);
 // Turns a row into a reject.
@@ -62,7 +63,7 @@ void batch_refuse_row(struct batch *batch, struct batch_group *group, size_t row
                       const char *reason, const char *detail, const char *sqlstate);
 // Forgets the outcomes of an attempt, but for the refused rows.
 void batch_reset_outcomes(struct batch *batch);
-// Releases every message with the outcome of its rows (no outcome yet: STORED; rejects: REJECTED) or all with
-// VERDICT_ABANDONED; does the targets' books; leaves the batch empty for reuse.
+// Releases every message with the outcome of its rows (no outcome yet: STORED; rejects: REJECTED)
+// or all with VERDICT_ABANDONED; does the targets' books; leaves the batch empty for reuse.
 void batch_settle(struct batch *batch);
 void batch_abandon(struct batch *batch);

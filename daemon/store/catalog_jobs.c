@@ -6,8 +6,8 @@
 #include "store/catalog_internal.h"
 
 enum {
-    REFUSED_MS = 5000,  // until what was refused is tried again
-    IDLE_MS = 60000,    // until the connection is closed
+    REFUSED_MS = 5000, // until what was refused is tried again
+    IDLE_MS = 60000,   // until the connection is closed
 };
 
 // The schema's SQL names all that is not in pg_catalog in full. Partitions wait for locks, but not

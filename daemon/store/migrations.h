@@ -10,7 +10,7 @@ struct migration {
     const char *sql;      // statements without transaction control
 };
 
-// Ordered by version, without gaps. The first, version 0, makes the table that the others are recorded in; it may
-// run at any time.
+// Ordered by version, without gaps. The first, version 0, makes the table that the others are
+// recorded in; it may run at any time.
 extern const struct migration migrations[];
 extern const size_t migration_count;

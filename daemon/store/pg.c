@@ -2,13 +2,13 @@
 #include "store/pg.h"
 
 #include <event2/event.h>
-#include <libpq-fe.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "base/mem.h"
 #include "store/pg_address.h"
+#include "store/pg_result.h"
 
 enum { CONNECT_TIMEOUT_MS = 15000 };
 
@@ -35,51 +35,10 @@ struct pg {
     struct loop_timer *timeout;
     struct loop_task *failed; // calls down from the loop
     char *why;
-    PGresult *kept; // without pipeline: of the query that is being answered
+    PGresult *kept;         // without pipeline: of the query that is being answered
     struct expected *queue; // a ring
     size_t queue_first, queue_count, queue_capacity;
 };
-
-// ---- results ----
-
-const char *pg_value(const struct pg_result *result, int row, int column)
-{
-    if (PQgetisnull(result->native, row, column))
-        return NULL;
-    return PQgetvalue(result->native, row, column);
-}
-
-int64_t pg_integer(const struct pg_result *result, int row, int column)
-{
-    const char *text = pg_value(result, row, column);
-    return text ? strtoll(text, NULL, 10) : 0;
-}
-
-static const char *error_field(const PGresult *native, int code)
-{
-    const char *text = PQresultErrorField(native, code);
-    return text ? text : "";
-}
-
-static void result_fill(struct pg_result *result, PGresult *native)
-{
-    ExecStatusType status = PQresultStatus(native);
-    *result = (struct pg_result){
-        .ok = status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK ||
-              status == PGRES_PIPELINE_SYNC || status == PGRES_EMPTY_QUERY,
-        .skipped = status == PGRES_PIPELINE_ABORTED,
-        .sqlstate = error_field(native, PG_DIAG_SQLSTATE),
-        .message = error_field(native, PG_DIAG_MESSAGE_PRIMARY),
-        .detail = error_field(native, PG_DIAG_MESSAGE_DETAIL),
-        .constraint = error_field(native, PG_DIAG_CONSTRAINT_NAME),
-        .table = error_field(native, PG_DIAG_TABLE_NAME),
-        .column = error_field(native, PG_DIAG_COLUMN_NAME),
-        .tag = PQcmdStatus(native),
-        .rows = PQntuples(native),
-        .columns = PQnfields(native),
-        .native = native,
-    };
-}
 
 // ---- the queue ----
 
@@ -213,18 +172,6 @@ void pg_disconnect(struct pg *pg)
 
 // ---- receiving ----
 
-static bool is_fatal(const PGresult *native)
-{
-    const char *severity = error_field(native, PG_DIAG_SEVERITY_NONLOCALIZED);
-    return strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0;
-}
-
-static const char *last_words(const PGresult *native)
-{
-    const char *text = error_field(native, PG_DIAG_MESSAGE_PRIMARY);
-    return *text ? text : PQresultErrorMessage(native);
-}
-
 // Hands a result to who waits for it; false where the connection is gone afterwards.
 static bool deliver(struct pg *pg, PGresult *native)
 {
@@ -238,7 +185,7 @@ static bool deliver(struct pg *pg, PGresult *native)
     if (taken.sync)
         expected_pop(pg); // no NULL follows a sync
     struct pg_result result;
-    result_fill(&result, native);
+    pg_result_fill(&result, native);
     unsigned generation = pg->generation;
     if (taken.fn && !taken.answered)
         taken.fn(taken.arg, &result);
@@ -270,8 +217,8 @@ static void receive_pipeline(struct pg *pg)
             expected_pop(pg);
             continue;
         }
-        if (PQstatus(pg->conn) == CONNECTION_BAD || is_fatal(native)) {
-            fail(pg, last_words(native));
+        if (PQstatus(pg->conn) == CONNECTION_BAD || pg_result_fatal(native)) {
+            fail(pg, pg_result_last_words(native));
             PQclear(native);
             return;
         }
@@ -284,8 +231,8 @@ static void receive_plain(struct pg *pg)
 {
     while (pg->queue_count > 0 && !PQisBusy(pg->conn)) {
         PGresult *native = PQgetResult(pg->conn);
-        if (native && (PQstatus(pg->conn) == CONNECTION_BAD || is_fatal(native))) {
-            fail(pg, last_words(native));
+        if (native && (PQstatus(pg->conn) == CONNECTION_BAD || pg_result_fatal(native))) {
+            fail(pg, pg_result_last_words(native));
             PQclear(native);
             return;
         }
@@ -300,7 +247,7 @@ static void receive_plain(struct pg *pg)
         pg->kept = NULL;
         expected_pop(pg);
         struct pg_result result;
-        result_fill(&result, kept);
+        pg_result_fill(&result, kept);
         unsigned generation = pg->generation;
         if (taken.fn)
             taken.fn(taken.arg, &result);
@@ -415,8 +362,8 @@ bool pg_script(struct pg *pg, const char *sql, pg_result_fn *fn, void *arg)
 static void take_notice(void *arg, const PGresult *native)
 {
     struct pg *pg = arg;
-    const char *severity = error_field(native, PG_DIAG_SEVERITY_NONLOCALIZED);
-    const char *text = error_field(native, PG_DIAG_MESSAGE_PRIMARY);
+    const char *severity = pg_error_field(native, PG_DIAG_SEVERITY_NONLOCALIZED);
+    const char *text = pg_error_field(native, PG_DIAG_MESSAGE_PRIMARY);
     if (strcmp(severity, "FATAL") == 0) { // the server's last words to an idle connection
         free(pg->why);
         keep_why(pg, text);
@@ -456,10 +403,18 @@ static void go_on_connecting(evutil_socket_t fd, short events, void *arg)
     (void)fd, (void)events;
     struct pg *pg = arg;
     switch (PQconnectPoll(pg->conn)) {
-    case PGRES_POLLING_READING: wait_for(pg, EV_READ); break;
-    case PGRES_POLLING_WRITING: wait_for(pg, EV_WRITE); break;
-    case PGRES_POLLING_OK: now_up(pg); break;
-    default: fail(pg, PQerrorMessage(pg->conn)); break;
+    case PGRES_POLLING_READING:
+        wait_for(pg, EV_READ);
+        break;
+    case PGRES_POLLING_WRITING:
+        wait_for(pg, EV_WRITE);
+        break;
+    case PGRES_POLLING_OK:
+        now_up(pg);
+        break;
+    default:
+        fail(pg, PQerrorMessage(pg->conn));
+        break;
     }
 }
 

@@ -31,8 +31,8 @@ static const char *option(const PQconninfoOption *options, const char *keyword)
 
 static void append(char **list, const char *item, size_t length)
 {
-    char *longer = *list ? mem_printf("%s,%.*s", *list, (int)length, item)
-                         : mem_strndup(item, length);
+    char *longer =
+        *list ? mem_printf("%s,%.*s", *list, (int)length, item) : mem_strndup(item, length);
     free(*list);
     *list = longer;
 }
@@ -155,7 +155,8 @@ static void resolved(void *arg)
     for (PQconninfoOption *at = address->options; at->keyword; at++)
         set(&parameters, at->keyword, at->val && *at->val ? at->val : NULL);
     set(&parameters, "application_name", address->application_name);
-    // Without these a connection whose peer is gone would be waited for until the kernel's two hours are over.
+    // Without these a connection whose peer is gone would be waited for until the kernel's two
+    // hours are over.
     set(&parameters, "keepalives_idle", "10");
     set(&parameters, "keepalives_interval", "5");
     set(&parameters, "keepalives_count", "3");

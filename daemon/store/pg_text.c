@@ -26,8 +26,8 @@ char *pg_quote_identifier(const char *name)
     return quote(name, '"');
 }
 
-// With standard_conforming_strings on, which is the default since 9.1, a backslash is an ordinary character; but
-// a user may have turned it off, so E'' is used where there is one.
+// With standard_conforming_strings on, which is the default since 9.1, a backslash is an ordinary
+// character; but a user may have turned it off, so E'' is used where there is one.
 char *pg_quote_literal(const char *text)
 {
     char *quoted = quote(text, '\'');

@@ -69,8 +69,9 @@ static void put_insert_into(FILE *out, const struct target *target)
     fputs(") ", out);
 }
 
-// Rows that were there already are found by comparing keys, but only where fewer were stored than sent: the rule is
-// that none was. Of rows with one key in one batch the first is stored, the others were "there already".
+// Rows that were there already are found by comparing keys, but only where fewer were stored than
+// sent: the rule is that none was. Of rows with one key in one batch the first is stored, the
+// others were "there already".
 static void put_keyed(FILE *out, const struct target *target)
 {
     fputs("WITH input AS MATERIALIZED (SELECT * FROM ", out);
@@ -89,9 +90,11 @@ static void put_keyed(FILE *out, const struct target *target)
     put_columns(out, target, true);
     fputs(", \"#\", row_number() OVER (PARTITION BY ", out);
     put_columns(out, target, true);
-    fprintf(out, " ORDER BY \"#\") AS \"#n\" FROM input WHERE (SELECT count(*) FROM stored) < $%zu::int8)"
-                 " SELECT \"#\" FROM numbered WHERE \"#n\" > 1 OR (",
-            target->column_count + 1);
+    fprintf(
+        out,
+        " ORDER BY \"#\") AS \"#n\" FROM input WHERE (SELECT count(*) FROM stored) < $%zu::int8)"
+        " SELECT \"#\" FROM numbered WHERE \"#n\" > 1 OR (",
+        target->column_count + 1);
     put_columns(out, target, true);
     fputs(") NOT IN (SELECT ", out);
     put_columns(out, target, true);
@@ -223,12 +226,18 @@ enum reject_column {
 };
 
 static const enum column_type reject_types[REJECT_COLUMNS] = {
-    [REJECT_RECEIVED_AT] = COLUMN_TIMESTAMPTZ, [REJECT_SOURCE] = COLUMN_TEXT,
-    [REJECT_MAPPING] = COLUMN_TEXT,            [REJECT_TOPIC] = COLUMN_TEXT,
-    [REJECT_PAYLOAD] = COLUMN_BYTEA,           [REJECT_PAYLOAD_LENGTH] = COLUMN_INT8,
-    [REJECT_PROPERTIES] = COLUMN_JSONB,        [REJECT_QOS] = COLUMN_INT2,
-    [REJECT_RETAIN] = COLUMN_BOOL,             [REJECT_DUP] = COLUMN_BOOL,
-    [REJECT_REASON] = COLUMN_TEXT,             [REJECT_DETAIL] = COLUMN_TEXT,
+    [REJECT_RECEIVED_AT] = COLUMN_TIMESTAMPTZ,
+    [REJECT_SOURCE] = COLUMN_TEXT,
+    [REJECT_MAPPING] = COLUMN_TEXT,
+    [REJECT_TOPIC] = COLUMN_TEXT,
+    [REJECT_PAYLOAD] = COLUMN_BYTEA,
+    [REJECT_PAYLOAD_LENGTH] = COLUMN_INT8,
+    [REJECT_PROPERTIES] = COLUMN_JSONB,
+    [REJECT_QOS] = COLUMN_INT2,
+    [REJECT_RETAIN] = COLUMN_BOOL,
+    [REJECT_DUP] = COLUMN_BOOL,
+    [REJECT_REASON] = COLUMN_TEXT,
+    [REJECT_DETAIL] = COLUMN_TEXT,
     [REJECT_SQLSTATE] = COLUMN_TEXT,
 };
 
@@ -311,10 +320,16 @@ static void put_other_property(FILE *out, const struct message_property *propert
     };
     fprintf(out, ", \"%s\": ", names[property->kind]);
     switch (property->kind) {
-    case MESSAGE_CORRELATION_DATA: put_hex_string(out, property->value, property->value_length); break;
+    case MESSAGE_CORRELATION_DATA:
+        put_hex_string(out, property->value, property->value_length);
+        break;
     case MESSAGE_PAYLOAD_FORMAT:
-    case MESSAGE_EXPIRY: fwrite(property->value, 1, property->value_length, out); break;
-    default: put_json_string(out, property->value, property->value_length); break;
+    case MESSAGE_EXPIRY:
+        fwrite(property->value, 1, property->value_length, out);
+        break;
+    default:
+        put_json_string(out, property->value, property->value_length);
+        break;
     }
 }
 

@@ -8,8 +8,9 @@
 #include "store/batch.h"
 #include "store/pg.h"
 
-// The INSERT for a target's rows: $1.. are arrays, one per column. Where there is a key the last parameter is the
-// number of rows, and the ordinals (from 1) of the rows that were there already come back. The caller frees.
+// The INSERT for a target's rows: $1.. are arrays, one per column. Where there is a key the last
+// parameter is the number of rows, and the ordinals (from 1) of the rows that were there already
+// come back. The caller frees.
 char *sql_insert(const struct target *target);
 // The INSERT of rejects.
 const char *sql_insert_rejects(void);
@@ -26,8 +27,8 @@ struct sql_params {
 
 void sql_params_init(struct sql_params *params);
 void sql_params_fini(struct sql_params *params);
-// The rows [first, last) of the group that are not refused; params->params is what pg_execute takes, until the next
-// call. Returns the number of rows.
+// The rows [first, last) of the group that are not refused; params->params is what pg_execute
+// takes, until the next call. Returns the number of rows.
 size_t sql_encode_rows(struct sql_params *params, const struct batch_group *group, size_t first,
                        size_t last);
 void sql_encode_rejects(struct sql_params *params, const struct batch *batch);

@@ -149,15 +149,15 @@ static uint16_t decimal_group(const struct decimal *decimal, int64_t group)
     return (uint16_t)number;
 }
 
-// numeric_recv: number of base-10000 digits, weight of the first, sign, digits behind the point for display,
-// the digits. Zero digits at both ends are left out.
+// numeric_recv: number of base-10000 digits, weight of the first, sign, digits behind the point for
+// display, the digits. Zero digits at both ends are left out.
 static void add_numeric(struct sql_array *array, const char *text, size_t length)
 {
     struct decimal decimal = decimal_split(text, length);
-    int64_t first = -(int64_t)((decimal.whole_length + NUMERIC_BASE_DIGITS - 1) /
-                               NUMERIC_BASE_DIGITS);
-    int64_t end = (int64_t)((decimal.fraction_length + NUMERIC_BASE_DIGITS - 1) /
-                            NUMERIC_BASE_DIGITS);
+    int64_t first =
+        -(int64_t)((decimal.whole_length + NUMERIC_BASE_DIGITS - 1) / NUMERIC_BASE_DIGITS);
+    int64_t end =
+        (int64_t)((decimal.fraction_length + NUMERIC_BASE_DIGITS - 1) / NUMERIC_BASE_DIGITS);
     while (first < end && decimal_group(&decimal, first) == 0)
         first++;
     while (end > first && decimal_group(&decimal, end - 1) == 0)
@@ -189,16 +189,24 @@ void sql_array_add(struct sql_array *array, enum column_type type, const struct 
         return;
     }
     switch (type) {
-    case COLUMN_BOOL: add_bytes(array, value->boolean ? "\1" : "\0", 1); break;
+    case COLUMN_BOOL:
+        add_bytes(array, value->boolean ? "\1" : "\0", 1);
+        break;
     case COLUMN_INT2: {
         uint8_t *at = extend(array, 6);
         put32(at, 2);
         put16(at + 4, (uint16_t)value->integer);
         break;
     }
-    case COLUMN_INT4: add32(array, (uint32_t)value->integer); break;
-    case COLUMN_INT8: add64(array, (uint64_t)value->integer); break;
-    case COLUMN_TIMESTAMPTZ: add64(array, (uint64_t)(value->integer - unix_to_pg_us)); break;
+    case COLUMN_INT4:
+        add32(array, (uint32_t)value->integer);
+        break;
+    case COLUMN_INT8:
+        add64(array, (uint64_t)value->integer);
+        break;
+    case COLUMN_TIMESTAMPTZ:
+        add64(array, (uint64_t)(value->integer - unix_to_pg_us));
+        break;
     case COLUMN_FLOAT4: {
         float real = (float)value->real;
         uint32_t bits;
@@ -212,11 +220,18 @@ void sql_array_add(struct sql_array *array, enum column_type type, const struct 
         add64(array, bits);
         break;
     }
-    case COLUMN_NUMERIC: add_numeric(array, value->bytes, value->length); break;
-    case COLUMN_JSONB: add_jsonb(array, value->bytes, value->length); break;
+    case COLUMN_NUMERIC:
+        add_numeric(array, value->bytes, value->length);
+        break;
+    case COLUMN_JSONB:
+        add_jsonb(array, value->bytes, value->length);
+        break;
     case COLUMN_TEXT:
     case COLUMN_UUID:
-    case COLUMN_BYTEA: add_bytes(array, value->bytes, value->length); break;
-    case COLUMN_TYPE_COUNT: break;
+    case COLUMN_BYTEA:
+        add_bytes(array, value->bytes, value->length);
+        break;
+    case COLUMN_TYPE_COUNT:
+        break;
     }
 }

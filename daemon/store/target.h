@@ -19,17 +19,18 @@ struct target_column {
     bool key;
 };
 
-// Filled by the configuration, read by the store. columns[0] is always "time", timestamptz, required.
-// The key, if any, is the set of the columns with key set; it contains column 0.
+// Filled by the configuration, read by the store. columns[0] is always "time", timestamptz,
+// required. The key, if any, is the set of the columns with key set; it contains column 0.
 struct target {
     unsigned index; // among all targets, from 0
-    char *mapping; // name of the mapping, for log lines and the reject table
+    char *mapping;  // name of the mapping, for log lines and the reject table
     char *schema, *table;
     struct target_column *columns;
     size_t column_count, key_count;
     enum partition_by partition;
     struct books books; // in parts; kept by the pipeline and the store together
-    // Set by the store when the live table does not fit or PostgreSQL refuses the statement itself: why, for
-    // people; its parts then go to the reject table. NULL while all is well. Owned by the store.
+    // Set by the store when the live table does not fit or PostgreSQL refuses the statement itself:
+    // why, for people; its parts then go to the reject table. NULL while all is well. Owned by the
+    // store.
     char *stopped;
 };
