@@ -55,12 +55,30 @@ void configuration_fini(struct configuration *configuration)
     problems_fini(&configuration->problems);
 }
 
+// For people at a terminal the bare lines; for the journal with their priority.
+static void print_lines(char *text)
+{
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+        if (log_is_journal())
+            log_error("%s", line);
+        else
+            fprintf(stderr, "%s\n", line);
+    }
+}
+
 bool configuration_must_load(struct configuration *configuration, const char *file)
 {
     if (configuration_load(configuration, file))
         return true;
-    problems_print(&configuration->problems, stderr);
-    fprintf(stderr, "%zu problem%s in the configuration\n", configuration->problems.count,
-            configuration->problems.count == 1 ? "" : "s");
+    char *text = NULL;
+    size_t length = 0, count = configuration->problems.count;
+    FILE *out = open_memstream(&text, &length);
+    if (!out)
+        abort();
+    problems_print(&configuration->problems, out);
+    fprintf(out, "%zu problem%s in the configuration\n", count, count == 1 ? "" : "s");
+    fclose(out);
+    print_lines(text);
+    free(text);
     return false;
 }

@@ -54,6 +54,9 @@ void report_status(struct daemon *daemon, char *text, size_t size)
     append_rate(daemon, text, size);
     append(text, size, "; %" PRIu64 " pending, lag %" PRId64 " ms", pending(daemon),
            writer_lag_ms(daemon->writer));
+    uint64_t rejects = writer_counters(daemon->writer)->rejects;
+    if (rejects > 0)
+        append(text, size, "; %" PRIu64 " rejected", rejects);
     size_t stopped = 0;
     for (size_t i = 0; i < daemon->configuration.mappings.count; i++)
         stopped += daemon->targets[i]->stopped != NULL;

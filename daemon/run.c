@@ -185,10 +185,10 @@ static int run(struct daemon *daemon)
 {
     int status = EXIT_FAILURE;
     if (make(daemon)) {
-        notify_ready(daemon->notify);
         catalog_start(daemon->catalog, catalog_is_ready, daemon);
         for (size_t i = 0; i < daemon->configuration.settings.subscriber_count; i++)
             subscriber_start(daemon->subscribers[i]);
+        notify_ready(daemon->notify);
         loop_run(daemon->loop);
         status = EXIT_SUCCESS;
     }

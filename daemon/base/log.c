@@ -54,6 +54,11 @@ bool log_level_parse(const char *text, enum log_level *level)
     return false;
 }
 
+bool log_is_journal(void)
+{
+    return log_to_journal;
+}
+
 bool log_enabled(enum log_level level)
 {
     return level <= log_threshold;

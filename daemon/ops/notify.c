@@ -8,13 +8,13 @@
 
 #include "base/mem.h"
 
-enum { STATUS_INTERVAL_MS = 2000, STATUS_BYTES = 900 };
+enum { STATUS_FIRST_MS = 100, STATUS_INTERVAL_MS = 2000, STATUS_BYTES = 900 };
 
 struct notify {
     notify_status_fn *status;
     void *arg;
     struct loop_timer *status_timer, *watchdog_timer;
-    int64_t watchdog_ms;
+    int64_t interval_ms, watchdog_ms;
     char last[STATUS_BYTES];
 };
 
@@ -32,7 +32,11 @@ static void status_due(void *arg)
 {
     struct notify *notify = arg;
     notify_status(notify);
-    loop_timer_start(notify->status_timer, STATUS_INTERVAL_MS);
+    // Much changes in the first second, little later.
+    notify->interval_ms = notify->interval_ms ? notify->interval_ms * 2 : STATUS_FIRST_MS;
+    if (notify->interval_ms > STATUS_INTERVAL_MS)
+        notify->interval_ms = STATUS_INTERVAL_MS;
+    loop_timer_start(notify->status_timer, notify->interval_ms);
 }
 
 static void watchdog_due(void *arg)

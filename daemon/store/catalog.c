@@ -124,6 +124,17 @@ void catalog_start(struct catalog *catalog, catalog_fn *ready, void *arg)
     loop_timer_start(catalog->tick, TICK_MS);
 }
 
+void catalog_begin_again(struct catalog *catalog)
+{
+    if (!catalog->ready)
+        return;
+    catalog->ready = false;
+    for (size_t i = 0; i < catalog->table_count; i++)
+        catalog->tables[i].shape = SHAPE_UNKNOWN;
+    log_warn("postgres: schema sensorlog is gone; looking at the database anew");
+    catalog_job_add(catalog, JOB_START, catalog->tables, catalog->ready_fn, catalog->ready_arg);
+}
+
 bool catalog_ready(const struct catalog *catalog)
 {
     return catalog->ready;

@@ -30,6 +30,8 @@ void catalog_free(struct catalog *catalog);
 // when that is done; before, it is called with ok false each time the migrations are refused, and
 // all is tried again a minute later. Connection trouble is retried with back-off and only logged.
 void catalog_start(struct catalog *catalog, catalog_fn *ready, void *arg);
+// Does the same once more, where it is done: the schema has gone. ready is called again.
+void catalog_begin_again(struct catalog *catalog);
 bool catalog_ready(const struct catalog *catalog);
 // One line for STATUS= while it is not ready: what is in the way, if anything; until the next call.
 const char *catalog_state(const struct catalog *catalog);

@@ -30,7 +30,7 @@ void lane_now_idle(struct lane *lane)
 
 static void retry_later(struct lane *lane, const char *why, int64_t delay_ms)
 {
-    bool news = !*lane->trouble;
+    bool news = strcmp(lane->trouble, why) != 0;
     snprintf(lane->trouble, sizeof lane->trouble, "%s", why);
     if (news || log_limit_pass(&lane->trouble_limit, NULL))
         log_warn("postgres: connection %u: %s; next attempt in %" PRId64 ".%" PRId64 " s",
@@ -220,10 +220,15 @@ static void attach_synced(void *arg, const struct pg_result *result)
 {
     (void)result;
     struct lane *lane = arg;
-    if (lane->error.set)
-        lane_close(lane, lane->error.message);
-    else
+    if (!lane->error.set) {
         open_epoch(lane);
+        return;
+    }
+    const char *sqlstate = lane->error.sqlstate;
+    bool gone = strncmp(sqlstate, "42", 2) == 0 || strncmp(sqlstate, "3F", 2) == 0;
+    lane_close(lane, lane->error.message);
+    if (gone)
+        lane->calls.schema_gone(lane->calls.arg);
 }
 
 static void now_up(void *arg)

@@ -34,6 +34,8 @@ struct lane_calls {
     void (*returned)(void *arg, struct batch *batch, const struct lane_failure *failure);
     // The epoch has been raised, or an attempt has ended: lanes that wait for it go on.
     void (*epoch_changed)(void *arg);
+    // sensorlogd's own schema is not there any more: somebody has made the database anew.
+    void (*schema_gone)(void *arg);
     // An array literal of the backends of all the writer's lanes: "{41,42}".
     void (*backends)(void *arg, char *text, size_t size);
     void *arg;

@@ -12,6 +12,7 @@
 #include "store/lane.h"
 
 enum {
+    REPEAT_LOG_MS = 60000,
     LINGER_TICKS = 8, // per linger: how often it is looked whether the input has gone quiet
 };
 
@@ -31,6 +32,8 @@ struct writer {
     unsigned spares;
     struct loop_task *flush;
     bool started;
+    uint64_t rejects_unsaid; // since the last line about them
+    struct log_limit reject_limit;
     // linger
     struct loop_timer *tick;
     unsigned ticks;
@@ -225,12 +228,28 @@ static void count(struct writer *writer, const struct batch *batch)
     for (size_t i = 0; i < batch->group_count; i++)
         writer->counters.rows += batch->groups[i].count - batch->groups[i].refused;
     writer->counters.rejects += batch->reject_count;
+    writer->rejects_unsaid += batch->reject_count;
+}
+
+// One line a minute at most, so that somebody looks, however many there are.
+static void say_rejects(struct writer *writer, const struct batch *batch)
+{
+    if (batch->reject_count == 0 || !log_limit_pass(&writer->reject_limit, NULL))
+        return;
+    const struct batch_reject *last = &batch->rejects[batch->reject_count - 1];
+    log_warn("%" PRIu64 " message(s) to sensorlog.reject; the last one, topic %.*s, mapping %s: "
+             "%s%s%s",
+             writer->rejects_unsaid, (int)last->message->topic_length, last->message->topic,
+             last->target ? last->target->mapping : "none", last->reason, last->detail ? ": " : "",
+             last->detail ? last->detail : "");
+    writer->rejects_unsaid = 0;
 }
 
 static void lane_committed(void *arg, struct batch *batch)
 {
     struct writer *writer = arg;
     count(writer, batch);
+    say_rejects(writer, batch);
     batch_settle(batch);
     if (writer->spares > writer->options.connections) {
         batch_free(batch);
@@ -273,6 +292,14 @@ static void lane_epoch_moved(void *arg)
     for (unsigned i = 0; i < writer->options.connections; i++)
         lane_epoch_changed(writer->lanes[i]);
     loop_task_schedule(writer->flush);
+}
+
+static void lane_schema_gone(void *arg)
+{
+    struct writer *writer = arg;
+    if (!writer->epoch.raising)
+        writer->epoch.current = 0; // what the new schema knows of epochs begins anew too
+    catalog_begin_again(writer->catalog);
 }
 
 static void lane_backends(void *arg, char *text, size_t size)
@@ -361,6 +388,7 @@ struct writer *writer_new(struct loop *loop, struct worker *worker, struct catal
     writer->budget = budget;
     writer->options = *options;
     writer->epoch.writer = options->name;
+    writer->reject_limit.interval_ms = REPEAT_LOG_MS;
     list_init(&writer->ready);
     list_init(&writer->preparing);
     list_init(&writer->spare);
@@ -372,6 +400,7 @@ struct writer *writer_new(struct loop *loop, struct worker *worker, struct catal
         .committed = lane_committed,
         .returned = lane_returned,
         .epoch_changed = lane_epoch_moved,
+        .schema_gone = lane_schema_gone,
         .backends = lane_backends,
         .arg = writer,
     };
@@ -451,7 +480,7 @@ int64_t writer_lag_ms(const struct writer *writer)
     list_each(node, &writer->ready)
         oldest_us = earlier(oldest_us, batch_of(node));
     list_each(node, &writer->preparing)
-        oldest_us = earlier(oldest_us, batch_of(node));
+        oldest_us = earlier(oldest_us, list_entry(node, struct preparation, node)->batch);
     int64_t now_us = loop_wall_us();
     return oldest_us < now_us ? (now_us - oldest_us) / 1000 : 0;
 }

@@ -163,3 +163,15 @@ def test_the_units_and_numbers_of_text(make_daemon, broker, database):
             assert text in rejected and number not in stored, text
         else:
             assert stored[number] == pytest.approx(wanted), text
+
+
+def test_rejects_are_said_in_the_log_once_a_minute(make_daemon, broker):
+    """One line names topic, mapping and reason; a hundred rejects are not a hundred lines."""
+    daemon = make_daemon(broker, [COUNT])
+    broker.wait_subscribed()
+    for _ in range(3):
+        broker.wait_done([one for n in range(30) for one in broker.route("count/7", b"nonsense")])
+    lines = [line for line in daemon.log.text().splitlines() if "sensorlog.reject" in line]
+    assert len(lines) == 1
+    assert all(word in lines[0] for word in ("warning", "count/7", "mapping count", "nonsense"))
+    wait_until(lambda: "90 rejected" in str(daemon.notify.values("STATUS")[-1:]), "the status to say so")

@@ -192,3 +192,16 @@ def test_a_stale_writer_commits_nothing(make_daemon, make_proxy, broker, cluster
     proxy.release()
     wait_until(lambda: not set(stale) & set(database.backends()), "the stale backend to be gone")
     assert numbers(database, "count") == list(range(21))
+
+
+def test_a_database_made_anew(make_daemon, broker, database):
+    """Dropped and created again while the daemon runs: it migrates it as it did the first one, and goes on."""
+    daemon = make_daemon(broker, [COUNT])
+    broker.wait_subscribed()
+    broker.wait_done(broker.route("count/1", count(0)))
+    database.query("DROP SCHEMA sensorlog CASCADE; DROP SCHEMA telemetry CASCADE")
+    for backend in database.backends():
+        database.query("SELECT pg_terminate_backend(%s)", [backend])
+    broker.wait_done(broker.route("count/1", count(1)))
+    assert numbers(database, "count") == [1]
+    daemon.log.wait_for(r"schema sensorlog is gone")

@@ -312,6 +312,42 @@ static void nothing_to_drain(void **state)
     assert_true(rig_until(rig->loop, rig_drained, rig));
 }
 
+// Wherever a message waits, and only as long as it does.
+static void the_lag_is_the_oldest_ones(void **state)
+{
+    struct rig *rig = rig_up(state, (struct writer_options){.max_rows = 5});
+    assert_int_equal(writer_lag_ms(rig->writer), 0);
+    rig->now_us = loop_wall_us() - 3600 * INT64_C(1000000);
+    rig->catalog.missing_from = rig_time(10);
+    rig->catalog.missing_to = rig_time(20);
+    rig_feed(rig, PLAIN, 10); // waits for its partition
+    assert_in_range(writer_lag_ms(rig->writer), 3600000, 3700000);
+    rig_wait_asked(rig);
+    assert_in_range(writer_lag_ms(rig->writer), 3600000, 3700000);
+    rig->now_us += 1800 * INT64_C(1000000);
+    rig_run(rig->other, "BEGIN; LOCK TABLE telemetry.other IN EXCLUSIVE MODE");
+    rig_feed(rig, OTHER, 1); // is in flight
+    rig_wait_blocked(rig, 1);
+    rig->catalog.missing_to = 0;
+    rig->now_us = 0;
+    rig_feed_range(rig, OTHER, 2, 10); // waits
+    assert_in_range(writer_lag_ms(rig->writer), 3600000, 3700000);
+    catalog_answer(&rig->catalog, true, "");
+    assert_in_range(writer_lag_ms(rig->writer), 3600000, 3700000);
+    rig_run(rig->other, "COMMIT");
+    rig_wait_all(rig);
+    assert_int_equal(writer_lag_ms(rig->writer), 0);
+    rig->now_us = loop_wall_us() - 60 * INT64_C(1000000);
+    rig_run(rig->other, "BEGIN; LOCK TABLE telemetry.other IN EXCLUSIVE MODE");
+    rig_feed_message(rig, NULL, 0, "malformed");
+    rig->now_us = 0;
+    rig_feed(rig, OTHER, 10);
+    rig_wait_blocked(rig, 1);
+    assert_in_range(writer_lag_ms(rig->writer), 60000, 160000);
+    rig_run(rig->other, "COMMIT");
+    rig_wait_all(rig);
+}
+
 static void the_state_in_words(void **state)
 {
     struct rig *rig = rig_with(state, (struct writer_options){.connections = 2});
@@ -370,6 +406,7 @@ int main(void)
         TEST(draining_commits_what_lingers),
         TEST(draining_waits_for_all_connections),
         TEST(nothing_to_drain),
+        TEST(the_lag_is_the_oldest_ones),
         TEST(the_state_in_words),
         TEST(what_is_not_committed_is_abandoned),
         TEST(who_waits_for_a_partition_is_abandoned),

@@ -20,7 +20,7 @@ struct catalog {
         void *arg;
     } owed[RIG_OWED_MAX];
     size_t owed_count;
-    unsigned needs, refreshes, stops;
+    unsigned needs, refreshes, stops, beginnings;
     size_t needed_times; // of the last need
 };
 
@@ -61,6 +61,11 @@ void catalog_stop(struct catalog *catalog, struct target *target, const char *wh
     target->stopped = mem_strdup(why);
 }
 
+void catalog_begin_again(struct catalog *catalog)
+{
+    catalog->beginnings++;
+}
+
 // All that was asked gets this answer.
 static inline void catalog_answer(struct catalog *catalog, bool ok, const char *detail)
 {
@@ -84,6 +89,7 @@ struct rig {
     char *conninfo;
     PGconn *server, *other; // the test's own connections
     uint64_t received;
+    int64_t now_us; // when messages arrive; 0: now
     size_t settled;
     uint8_t verdicts[RIG_MESSAGES_MAX]; // by ticket
     uint64_t order[RIG_MESSAGES_MAX];   // tickets as they ended
@@ -168,6 +174,8 @@ static inline uint64_t rig_feed_message(struct rig *rig, const struct part *part
     struct message *message = message_new(&rig->source, &rig->budget, &whole);
     assert_true(rig->received < RIG_MESSAGES_MAX);
     message->ticket = rig->received++;
+    if (rig->now_us)
+        message->received_us = rig->now_us;
     struct batch *batch = writer_begin(rig->writer);
     for (size_t i = 0; i < count; i++) {
         struct target *target = &rig->targets[parts[i].target];
