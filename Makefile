@@ -7,7 +7,7 @@ endif
 BUILD ?= build
 PREFIX ?= /usr
 SYSCONFDIR ?= /etc
-UNITDIR ?= /lib/systemd/system
+UNITDIR ?= $(PREFIX)/lib/systemd/system
 DESTDIR ?=
 VERSION := $(shell cat daemon/VERSION)
 
@@ -121,19 +121,37 @@ demo: packages-build-demo
 
 # ---- install ----
 
-install: $(BUILD)/sensorlogd
+# Puts the places of this installation into a text: install_text FROM,TO
+define install_text
+	@echo "install $(1) $(DESTDIR)$(2)"
+	@install -d $(dir $(DESTDIR)$(2))
+	@sed -e 's|/usr/bin/sensorlogd|$(PREFIX)/bin/sensorlogd|g; s|/usr/share/doc/|$(PREFIX)/share/doc/|g' \
+		-e 's|/etc/sensorlogd|$(SYSCONFDIR)/sensorlogd|g' $(1) >$(DESTDIR)$(2)
+	@chmod 644 $(DESTDIR)$(2)
+endef
+DOCDIR := $(PREFIX)/share/doc/sensorlogd
+
+install: $(BUILD)/sensorlogd install-configuration
 	install -D -m 755 $(BUILD)/sensorlogd $(DESTDIR)$(PREFIX)/bin/sensorlogd
-	install -D -m 644 systemd/sensorlogd.service $(DESTDIR)$(UNITDIR)/sensorlogd.service
-	install -D -m 644 systemd/sysusers.d/sensorlogd.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/sensorlogd.conf
-	install -D -m 644 systemd/tmpfiles.d/sensorlogd.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/sensorlogd.conf
-	install -D -m 644 daemon/man/sensorlogd.8 $(DESTDIR)$(PREFIX)/share/man/man8/sensorlogd.8
-	install -D -m 644 daemon/man/sensorlogd.conf.5 $(DESTDIR)$(PREFIX)/share/man/man5/sensorlogd.conf.5
-	for file in $$(cd config && find . -type f); do \
-		[ -e $(DESTDIR)$(SYSCONFDIR)/sensorlogd/$$file ] || \
-		install -D -m 640 config/$$file $(DESTDIR)$(SYSCONFDIR)/sensorlogd/$$file || exit 1; done
+	$(call install_text,systemd/sensorlogd.service,$(UNITDIR)/sensorlogd.service)
+	$(call install_text,systemd/sysusers.d/sensorlogd.conf,$(PREFIX)/lib/sysusers.d/sensorlogd.conf)
+	$(call install_text,systemd/tmpfiles.d/sensorlogd.conf,$(PREFIX)/lib/tmpfiles.d/sensorlogd.conf)
+	$(call install_text,daemon/man/sensorlogd.8,$(PREFIX)/share/man/man8/sensorlogd.8)
+	$(call install_text,daemon/man/sensorlogd.conf.5,$(PREFIX)/share/man/man5/sensorlogd.conf.5)
+	$(call install_text,README.md,$(DOCDIR)/README.md)
+	$(call install_text,sql/README.md,$(DOCDIR)/sql/README.md)
+	install -d $(DESTDIR)$(DOCDIR)/examples
+	install -m 644 config/sensorlogd.conf config/examples/*.cfg $(DESTDIR)$(DOCDIR)/examples
+
+# Once only: what the user has changed stays as it is, and a mapping that he has removed does not come back.
+install-configuration:
+	@[ -e $(DESTDIR)$(SYSCONFDIR)/sensorlogd/sensorlogd.conf ] || { \
+		echo "install config $(DESTDIR)$(SYSCONFDIR)/sensorlogd" && \
+		install -D -m 640 -t $(DESTDIR)$(SYSCONFDIR)/sensorlogd/topics.d config/topics.d/*.cfg && \
+		install -m 640 config/sensorlogd.conf $(DESTDIR)$(SYSCONFDIR)/sensorlogd; }
 
 clean:
 	rm -rf build
 
 -include $(OBJECTS:.o=.d) $(wildcard $(BUILD)/tests/*.d)
-.PHONY: all unit-tests test lint fuzz demo install clean
+.PHONY: all unit-tests test lint fuzz demo install install-configuration clean

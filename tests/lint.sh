@@ -1,5 +1,6 @@
 #!/bin/bash
-# Looks at the sources without running them: includes between rooms, warnings of a second compiler, format, size, shell.
+# Looks at the sources without running them: includes between rooms, size, warnings of a second compiler, format,
+# manual pages, shell.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 failed=0
@@ -50,8 +51,9 @@ clang -fsyntax-only -std=c11 -D_GNU_SOURCE -DSENSORLOGD_VERSION='"lint"' -Werror
     -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Idaemon -Itests/unit \
     $(pkg-config --cflags $packages) daemon/*.c daemon/*/*.c || complain "clang has warnings"
 
-# ---- format and shell ----
+# ---- format, manual pages and shell ----
 clang-format --dry-run -Werror daemon/*.[ch] daemon/*/*.[ch] || complain "clang-format would change the above"
+[ -z "$(groff -mdoc -Tutf8 -ww -z daemon/man/*.[58] 2>&1 | tee /dev/stderr)" ] || complain "groff has warnings"
 mapfile -t scripts < <(git ls-files --cached --others --exclude-standard -- '*.sh')
 shellcheck -S warning "${scripts[@]}" || complain "shellcheck"
 

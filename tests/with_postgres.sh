@@ -50,13 +50,14 @@ server="" command=""
 # shellcheck disable=SC2317 # called by trap
 finish() {
     status=$?
-    trap '' INT TERM HUP
+    trap '' INT QUIT TERM HUP
     if [ -n "$command" ]; then
         kill -TERM "$command" && wait "$command"
     fi 2>/dev/null
     # The server that runs now may be another one than was started here: tests restart it.
     if [ -s "$directory/data/postmaster.pid" ]; then
         server=$(head -1 "$directory/data/postmaster.pid")
+        server=${server#-} # initdb's has a minus
     fi
     if [ -n "$server" ]; then
         kill -CONT "$server"
@@ -73,6 +74,7 @@ finish() {
 trap finish EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
+trap 'exit 131' QUIT
 trap 'exit 143' TERM
 
 fail() {

@@ -52,6 +52,17 @@ static void take_root(struct loader *loader, const config_setting_t *root)
     }
 }
 
+// libconfig names the line of the token that it did not expect, and not what it had expected.
+static void syntax_problem(struct problems *problems, const char *path, const config_t *config)
+{
+    const char *text = config_error_text(config);
+    bool syntax = strcmp(text, "syntax error") == 0;
+    problems_add(problems, path, config_error_line(config), "%s%s", text,
+                 syntax ? "; look at the line before as well: a setting ends with ; and a comma "
+                          "stands between groups, } , {"
+                        : "");
+}
+
 static void read_file(struct loader *loader, const char *path)
 {
     struct problems *problems = loader->read.file.problems;
@@ -66,7 +77,7 @@ static void read_file(struct loader *loader, const char *path)
     else if (config_read_string(&config, text))
         take_root(loader, config_root_setting(&config));
     else
-        problems_add(problems, path, config_error_line(&config), "%s", config_error_text(&config));
+        syntax_problem(problems, path, &config);
     config_destroy(&config);
     free(text);
 }

@@ -75,6 +75,10 @@ void mapkey_read(const struct node_file *file, const config_setting_t *group,
     if (!key.node)
         return;
     size_t problems = file->problems->count;
+    if (config_setting_type(key.node) == CONFIG_TYPE_STRING) {
+        node_problem(file, key.node, "key is a text; allowed: a list, [\"...\", \"time\"]");
+        return;
+    }
     node_texts(file, group, "key", take_key_column, &key);
     if (!mapping->target.columns[0].key && file->problems->count == problems)
         node_problem(file, key.node,

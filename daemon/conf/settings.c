@@ -183,7 +183,13 @@ static bool read_file(struct loader *loader, const char *file)
 static void read_files(struct loader *loader)
 {
     const char *file = loader->settings->file;
-    bool whole = read_file(loader, file);
+    if (!read_file(loader, file)) {
+        // Where the mappings are is not known: the default's flaws would mislead.
+        free(loader->settings->mappings.directory);
+        loader->settings->mappings.directory = NULL;
+        return;
+    }
+    bool whole = true;
     char *directory = textfile_resolve("conf.d", file);
     struct textfile_list list = {0};
     if (!textfile_list(&list, directory, ".conf") && errno != ENOENT)

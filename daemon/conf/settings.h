@@ -33,7 +33,7 @@ struct settings {
         int64_t linger_ms;
     } batch;
     struct {
-        char *directory; // absolute or relative to the file that names it
+        char *directory; // absolute or relative to the file that names it; NULL: not known
         char *file;      // that names it, and where; NULL: none does
         int line;
     } mappings;

@@ -33,6 +33,12 @@ bool batch_empty(const struct batch *batch)
     return batch->row_count == 0 && batch->reject_count == 0;
 }
 
+static bool column_type_is_variable(enum column_type type)
+{
+    return type == COLUMN_TEXT || type == COLUMN_JSONB || type == COLUMN_BYTEA ||
+           type == COLUMN_NUMERIC;
+}
+
 int64_t batch_oldest_us(const struct batch *batch)
 {
     int64_t oldest = INT64_MAX;
@@ -91,6 +97,9 @@ void batch_keep_row(struct batch *batch, struct target *target, struct message *
 {
     struct batch_group *group = &batch->groups[target->index];
     message_hold(message);
+    for (size_t i = 0; i < target->column_count; i++)
+        batch->value_bytes += column_type_is_variable(target->columns[i].type)
+                                  ? group->values[group->count * target->column_count + i].length : 0;
     group->messages[group->count] = message;
     group->outcomes[group->count] = VERDICT_NONE;
     group->count++;
@@ -103,6 +112,7 @@ static void add_reject(struct batch *batch, const struct batch_reject *reject, c
 {
     batch->rejects = mem_grow(batch->rejects, batch->reject_count, &batch->reject_capacity,
                               sizeof *batch->rejects);
+    batch->value_bytes += reject->message->payload_length;
     struct batch_reject *added = &batch->rejects[batch->reject_count++];
     *added = *reject;
     if (detail)
@@ -173,8 +183,8 @@ static void finish(struct batch *batch, bool abandon)
         settle_group(&batch->groups[g], abandon);
     for (size_t i = 0; i < batch->reject_count; i++)
         settle_reject(&batch->rejects[i], abandon);
-    batch->reject_count = batch->row_count = 0;
-    batch->attempts = 0;
+    batch->reject_count = batch->row_count = batch->value_bytes = 0;
+    batch->attempts = batch->partition_tries = 0;
     arena_reset(&batch->arena);
     size_t charged = batch->charged;
     batch->charged = batch->arena_charged = 0;

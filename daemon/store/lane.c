@@ -132,7 +132,7 @@ static void terminate_synced(void *arg, const struct pg_result *result)
 // The old transaction's backend still runs, or is stopped: nothing may be judged before it has ended.
 static void terminate_stale(struct lane *lane)
 {
-    char backends[256];
+    char backends[512];
     lane->calls.backends(lane->calls.arg, backends, sizeof backends);
     const char *const values[] = {lane->epoch->writer, backends};
     const struct pg_params params = {.count = 2, .values = values};
@@ -244,6 +244,9 @@ static void now_up(void *arg)
     lane_error_reset(lane);
     // The statements' arrays are of any length; planning anew for each would cost more than it gains.
     if (pg_query(lane->pg, "SET plan_cache_mode = force_generic_plan", NULL, lane_check, lane) &&
+        pg_query(lane->pg, "SET statement_timeout = 0", NULL, lane_check, lane) &&
+        pg_query(lane->pg, "SELECT pg_catalog.set_config('synchronous_commit', 'on', false)"
+                           " WHERE pg_catalog.current_setting('synchronous_commit') = 'off'", NULL, lane_check, lane) &&
         pg_query(lane->pg, "SELECT sensorlog.attach($1::text)", &params, lane_check, lane) &&
         pg_prepare(lane->pg, LANE_ADVANCE, "SELECT sensorlog.advance($1::text, $2::int8, $3::int4, $4::int8)",
                    &untyped, lane_check, lane))

@@ -168,7 +168,7 @@ static void give_back(struct lane *lane, enum sql_action action)
 enum sql_action lane_action(const struct lane *lane)
 {
     enum sql_action action = sql_action_of(lane->error.sqlstate, lane->error.constraint);
-    bool tried = lane->isolated || lane->batch->attempts > PARTITION_TRIES;
+    bool tried = lane->batch->partition_tries >= PARTITION_TRIES;
     return action == SQL_PARTITION && tried ? SQL_ISOLATE : action;
 }
 
@@ -225,8 +225,10 @@ static void rolled_back(void *arg, const struct pg_result *result)
         lane_close_for(lane, lane->error.message, wait_ms(lane->batch));
         give_back(lane, action);
         return;
-    case SQL_RETRY:
     case SQL_PARTITION:
+        lane->batch->partition_tries++;
+        // fall through
+    case SQL_RETRY:
     case SQL_STOP:
         give_back(lane, action);
         lane_now_idle(lane);

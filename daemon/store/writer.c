@@ -12,6 +12,7 @@
 #include "store/lane.h"
 
 enum {
+    BATCH_BYTES = 64 << 20, // PostgreSQL takes no message of a GiB
     REPEAT_LOG_MS = 60000,
     LINGER_TICKS = 8, // per linger: how often it is looked whether the input has gone quiet
 };
@@ -346,7 +347,8 @@ static void start_linger(struct writer *writer)
 
 struct batch *writer_begin(struct writer *writer)
 {
-    if (gathered(writer) >= writer->options.max_rows) {
+    if (gathered(writer) >= writer->options.max_rows ||
+        writer->gathering->value_bytes >= BATCH_BYTES) {
         list_append(&writer->ready, &writer->gathering->node);
         writer->gathering = spare_batch(writer);
     }

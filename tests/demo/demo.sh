@@ -15,13 +15,13 @@ dir=$(mktemp -d)
 pids=()
 cleanup()
 {
-    trap '' INT TERM
+    trap '' INT TERM QUIT HUP
     for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
     wait
     rm -rf "$dir"
 }
 trap cleanup EXIT
-trap 'echo; echo "stopped"; exit 130' INT TERM
+trap 'echo; echo "stopped"; exit 130' INT TERM QUIT HUP
 
 # wait_until SECONDS WHAT COMMAND...: polls the command until it succeeds.
 wait_until()

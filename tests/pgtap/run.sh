@@ -86,6 +86,20 @@ END
     fi
 }
 
+# The statements that the page gives for retention, as the owner; one after the other, for DETACH CONCURRENTLY.
+run_retention() {
+    fresh_database
+    local statements
+    statements=$(grep -E '^(ALTER TABLE .* DETACH|DROP TABLE|DELETE FROM) ' "$root/sql/README.md" |
+        sed 's/weather_p2026_01/weather_before/')
+    if [ "$(wc -l <<<"$statements")" = 3 ] && as logger sql <<<"$statements"; then
+        echo "ok - the retention of sql/README.md"
+    else
+        echo "not ok - the retention of sql/README.md"
+        failures=$((failures + 1))
+    fi
+}
+
 sql -d postgres -c 'CREATE ROLE logger LOGIN' -c 'CREATE ROLE analyst LOGIN' -c 'CREATE ROLE sensorlogd LOGIN' ||
     exit 1
 if [ $# -gt 0 ]; then
@@ -94,5 +108,6 @@ else
     for file in "$here"/*.sql; do run_test "$file"; done
     run_examples
     run_least_grants
+    run_retention
 fi
 [ $failures -eq 0 ] || { echo "# $failures failed"; exit 1; }

@@ -197,6 +197,13 @@ def test_all_mistakes_are_told_in_one_run(configuration):
     assert sum(text.count("»") for text in texts.values()) >= 16, "this test has that many"
 
 
+def test_a_file_that_is_not_there_is_one_problem():
+    result = run_command("check", "-c", "/nonexistent/sensorlogd.conf")
+    assert result.returncode == 78
+    assert result.stderr.splitlines() == [
+        "/nonexistent/sensorlogd.conf: cannot be opened: No such file or directory", "1 problem in the configuration"]
+
+
 @pytest.mark.parametrize("command", [["run"], ["check"], ["explain", "a", "b"], ["migrate"], ["config"]])
 def test_every_command_ends_with_78(configuration, command):
     """So that systemd does not start it again and again."""

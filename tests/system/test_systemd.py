@@ -1,8 +1,8 @@
 """Under systemd: the unit, readiness, status and stop, heard by a notify socket of the test's own."""
+import filecmp
 import glob
 import os
 import re
-import shutil
 import signal
 import subprocess
 import time
@@ -15,19 +15,66 @@ from harness.wait import wait_until
 
 
 def test_the_unit_is_verified_without_a_word(tmp_path):
-    """As it would be once installed: the binary under test and the manual pages are put where it looks for them."""
+    """As it would be once installed: the binary under test is put where it looks for it."""
     with open(repository("systemd", "sensorlogd.service")) as file:
         text = file.read()
     unit, replaced = re.subn(r"^(Exec\w+=)/\S*/sensorlogd\b", rf"\g<1>{BINARY}", text, flags=re.M)
     assert replaced
     (tmp_path / "sensorlogd.service").write_text(unit)
-    for page in glob.glob(repository("**", "man", "*.[1-8]"), recursive=True):
-        section = tmp_path / f"man/man{page[-1]}"
-        section.mkdir(parents=True, exist_ok=True)
-        shutil.copy(page, section)
     result = subprocess.run(["systemd-analyze", "verify", str(tmp_path / "sensorlogd.service")],
-                            env={**os.environ, "MANPATH": str(tmp_path / "man")}, capture_output=True, text=True)
+                            capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.fixture
+def install(tmp_path):
+    """install(VARIABLE=VALUE...) is make install of the binary under test; says where."""
+    def run(**variables):
+        subprocess.run(["make", "-C", repository(), "install", "-o", BINARY, f"BUILD={os.path.dirname(BINARY)}",
+                        f"DESTDIR={tmp_path}", *(f"{name}={value}" for name, value in variables.items())],
+                       stdout=subprocess.DEVNULL, check=True)
+        return tmp_path
+    return run
+
+
+def mode(path):
+    return path.stat().st_mode & 0o7777
+
+
+def test_an_upgrade_leaves_the_configuration_alone(install):
+    """What was changed stays changed, and a mapping that was removed does not come back."""
+    root = install()
+    etc, examples = root / "etc/sensorlogd", root / "usr/share/doc/sensorlogd/examples"
+    shipped = {os.path.basename(path) for path in glob.glob(repository("config", "topics.d", "*"))}
+    assert {path.name for path in (etc / "topics.d").iterdir()} == shipped
+    assert mode(etc / "sensorlogd.conf") == 0o640, "it may name passwords"
+    (etc / "sensorlogd.conf").write_text("# mine\n")
+    for path in (etc / "topics.d").iterdir():
+        path.unlink()
+    (etc / "topics.d/mine.cfg").write_text("# mine\n")
+    for path in (examples / "door.cfg", root / "usr/bin/sensorlogd"):
+        path.write_text("of the release before\n")
+
+    install()
+    assert (etc / "sensorlogd.conf").read_text() == "# mine\n"
+    assert [path.name for path in (etc / "topics.d").iterdir()] == ["mine.cfg"]
+    assert filecmp.cmp(root / "usr/bin/sensorlogd", BINARY, shallow=False)
+    for path in glob.glob(repository("config", "examples", "*")):
+        assert filecmp.cmp(path, examples / os.path.basename(path), shallow=False)
+    assert {mode(path) for path in examples.iterdir()} == {0o644}
+
+
+@pytest.mark.parametrize("prefix, etc", [("/usr", "/etc"), ("/usr/local", "/etc"), ("/opt/logger", "/opt/logger/etc")])
+def test_the_installed_files_name_each_other(install, prefix, etc):
+    root = install(PREFIX=prefix, SYSCONFDIR=etc)
+    tree = root / prefix[1:]
+    unit = (tree / "lib/systemd/system/sensorlogd.service").read_text()
+    command = re.search(r"^ExecStart=(\S+) run -c (\S+)$", unit, re.M)
+    assert command.groups() == (f"{prefix}/bin/sensorlogd", f"{etc}/sensorlogd/sensorlogd.conf")
+    for path in command.groups():
+        assert (root / path[1:]).is_file()
+    assert f"d {etc}/sensorlogd/topics.d " in (tree / "lib/tmpfiles.d/sensorlogd.conf").read_text()
+    assert f"{etc}/sensorlogd/topics.d" in (tree / "share/man/man8/sensorlogd.8").read_text()
 
 
 def test_the_unit_says_what_the_daemon_keeps():

@@ -1,5 +1,6 @@
-// What the tests against a real PostgreSQL share: a database of their own, a plain connection to look at it and to
-// interfere, and a loop that runs until something is so. They need the PGHOST of tests/with_postgres.sh.
+// What the tests against a real PostgreSQL share: a database of their own, a plain connection to
+// look at it and to interfere, and a loop that runs until something is so. They need the PGHOST of
+// tests/with_postgres.sh.
 #pragma once
 
 #include <event2/event.h>
@@ -113,12 +114,17 @@ static inline void rig_drop_database(const char *name)
     free(drop);
 }
 
+static inline void rig_migrate(PGconn *conn)
+{
+    for (size_t i = 0; i < migration_count; i++)
+        rig_run(conn, migrations[i].sql);
+}
+
 // Both schemas new and empty but for the migrations.
 static inline void rig_make_schemas(PGconn *conn)
 {
     rig_run(conn, "DROP SCHEMA IF EXISTS sensorlog, telemetry CASCADE; CREATE SCHEMA telemetry");
-    for (size_t i = 0; i < migration_count; i++)
-        rig_run(conn, migrations[i].sql);
+    rig_migrate(conn);
 }
 
 // ---- a loop that runs until something is so ----
@@ -130,7 +136,8 @@ static inline void rig_look(evutil_socket_t fd, short events, void *arg)
     (void)fd, (void)events, (void)arg;
 }
 
-// False after RIG_TIMEOUT_MS. No timer of the loop's own is used, so its counters show the daemon's alone.
+// False after RIG_TIMEOUT_MS. No timer of the loop's own is used, so its counters show the daemon's
+// alone.
 static inline bool rig_until(struct loop *loop, rig_predicate *predicate, void *arg)
 {
     const struct timeval often = {.tv_usec = RIG_LOOK_EVERY_MS * 1000};

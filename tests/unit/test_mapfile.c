@@ -203,6 +203,10 @@ static char *expand(const char *text)
     return expanded;
 }
 
+#define SYNTAX_ERROR                                                                               \
+    "syntax error; look at the line before as well: a setting ends with ; and a comma stands "     \
+    "between groups, } , {\n"
+
 struct mistake {
     const char *text, *said; // each line of said without the file's name
 };
@@ -220,7 +224,8 @@ static const struct mistake file_mistakes[] = {
      "a.cfg: has no mappings = ( { ... } );\na.cfg:1: unknown key 'mapings'; did you mean 'mappings'?\n"},
     {"mappings = ( { $D $C } );\nversion = 1;",
      "a.cfg:2: unknown key 'version'; allowed: mappings\n"},
-    {"\nmappings = ( { $D\n$C } ;\n", "a.cfg:3: syntax error\n"},
+    {"\nmappings = ( { $D\n$C } ;\n", "a.cfg:3: " SYNTAX_ERROR},
+    {"mappings = (\n{ $D $C }\n{ $D $C } );", "a.cfg:3: " SYNTAX_ERROR},
     {"mappings = ( { $D\n $D $C } );", "a.cfg:2: duplicate setting name\n"},
     {"mappings = ( { $D $C } );\n  @include \"/etc/passwd\"\n",
      "a.cfg:2: @include is not allowed; every *.cfg of the directory is read\n"},
@@ -312,6 +317,7 @@ static const struct mistake mapping_mistakes[] = {
     {"$D $C $T\nkey = [\"time\", \"w\"];", "2: unknown key column 'w'; allowed: time, v\n"},
     {"$D $C $T\nkey = [\"tiem\"];", "2: unknown key column 'tiem'; did you mean 'time'?\n"},
     {"$D $C $T\nkey = [\"time\", \"time\"];", "2: key column 'time' is given twice\n"},
+    {"$D $C $T\nkey = \"v\";", "2: key is a text; allowed: a list, [\"...\", \"time\"]\n"},
     {"$D $C $T\nkey = [];", "2: key is empty\n"},
     {"$D $C\nkey = [\"time\"];",
      "2: key column 'time' is the time of arrival, which a redelivery does not share; the "
@@ -381,7 +387,7 @@ static const struct mistake column_mistakes[] = {
      "3: min is greater than max; nothing would be stored\n"},
     {"name = \"v\"; type = \"int4\"; from = \"/v\";\nmin = \"5\";",
      "3: min is a text; allowed: a number\n"},
-    {"name = \"v\"; type = \"float8\"; from = \"/v\";\nmin = -;", "3: syntax error\n"},
+    {"name = \"v\"; type = \"float8\"; from = \"/v\";\nmin = -;", "3: " SYNTAX_ERROR},
     {"name = \"v\"; type = \"float8\"; from = \"/v\";\nmin = .;", "3: '.' is no number\n"},
     {"name = \"v\"; type = \"float8\"; from = \"/v\";\nmax = 1.0e999;",
      "3: max is out of the range of numbers\n"},
@@ -525,7 +531,7 @@ static void all_mistakes_of_all_files_in_one_run(void **state)
         "b.cfg:2: table is missing\n"
         "b.cfg:2: columns is missing\n"
         "b.cfg:3: unknown decoder 'x'; allowed: text, json\n"
-        "c.cfg:2: syntax error\n");
+        "c.cfg:2: " SYNTAX_ERROR);
 }
 
 static void too_many_columns(void **state)

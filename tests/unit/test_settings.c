@@ -480,6 +480,7 @@ static void a_missing_file(void **state)
     (void)state;
     load();
     assert_string_equal(said, FILE_NAME ": cannot be opened: No such file or directory\n");
+    assert_null(settings.mappings.directory); // so that nobody complains about the default one
 }
 
 static void a_directory_is_no_file(void **state)

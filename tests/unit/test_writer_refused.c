@@ -1,5 +1,5 @@
-// The batch writer and what PostgreSQL refuses: rows at fault, mappings at fault, partitions that are not there,
-// and what cures itself.
+// The batch writer and what PostgreSQL refuses: rows at fault, mappings at fault, partitions that
+// are not there, and what cures itself.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -161,7 +161,8 @@ static void nothing_but_bad_rows(void **state)
     assert_int_equal(rig->verdicts[ROWS], VERDICT_STORED);
 }
 
-// The message of the error is cut where it is too long, but not within a character: the reject could not be written.
+// The message of the error is cut where it is too long, but not within a character: the reject
+// could not be written.
 static void a_long_error_is_cut_between_characters(void **state)
 {
     struct rig *rig = rig_with(state, (struct writer_options){0});
@@ -406,6 +407,29 @@ static void trouble_of_the_server_is_waited_for(void **state)
     }
 }
 
+static bool has_begun_again(void *arg)
+{
+    return ((const struct rig *)arg)->catalog.beginnings > 0;
+}
+
+// As after a restore of another backup: the catalog makes it anew, and the rows come after that.
+static void the_schema_is_gone(void **state)
+{
+    struct rig *rig = rig_up(state, (struct writer_options){.connections = 2});
+    rig_feed(rig, PLAIN, 0);
+    rig_wait_all(rig);
+    rig_run(rig->server, "DROP SCHEMA sensorlog CASCADE");
+    rig_feed_range(rig, PLAIN, 1, 10);
+    assert_true(rig_until(rig->loop, has_begun_again, rig));
+    assert_int_equal(rig->settled, 1);
+    rig_migrate(rig->server);
+    rig_wait_all(rig);
+    rig_assert_verdicts(rig, 0, 10, VERDICT_STORED);
+    rig_assert_text(rig->server, "SELECT count(*), count(DISTINCT n) FROM telemetry.plain",
+                    "10|10");
+    rig_wait_usable(rig, 2);
+}
+
 static void an_epoch_that_cannot_be_raised_yet(void **state)
 {
     struct rig *rig = rig_with(state, (struct writer_options){.connections = 3});
@@ -437,6 +461,7 @@ int main(void)
         TEST(a_row_without_any_partition_is_rejected_in_the_end),
         TEST(a_deadlock_is_tried_again),
         TEST(trouble_of_the_server_is_waited_for),
+        TEST(the_schema_is_gone),
         TEST(an_epoch_that_cannot_be_raised_yet),
     };
     return cmocka_run_group_tests(tests, rig_begin, rig_end);

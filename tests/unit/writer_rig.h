@@ -1,5 +1,5 @@
-// What the tests of the batch writer share: a catalog that says what the test wants, and a source that notes how its
-// messages end.
+// What the tests of the batch writer share: a catalog that says what the test wants, and a source
+// that notes how its messages end.
 #pragma once
 
 #include "base/list.h"
@@ -162,7 +162,8 @@ static inline int64_t rig_time(int64_t n)
     return 1700000000000000 + n * 1000000;
 }
 
-// One message whose parts are rows; its ticket. reject: the reason of a reject of the whole, or NULL.
+// One message whose parts are rows; its ticket. reject: the reason of a reject of the whole, or
+// NULL.
 static inline uint64_t rig_feed_message(struct rig *rig, const struct part *parts, size_t count,
                                         const char *reject)
 {
