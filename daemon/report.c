@@ -43,9 +43,12 @@ static uint64_t pending(const struct daemon *daemon)
 void report_status(struct daemon *daemon, char *text, size_t size)
 {
     const struct settings *settings = &daemon->configuration.settings;
-    const char *database = catalog_ready(daemon->catalog) ? writer_state(daemon->writer)
-                                                          : catalog_state(daemon->catalog);
-    snprintf(text, size, "%sdatabase: %s", daemon->stopping ? "stopping; " : "", database);
+    const char *tables = catalog_state(daemon->catalog);
+    bool ready = catalog_ready(daemon->catalog);
+    snprintf(text, size, "%sdatabase: %s", daemon->stopping ? "stopping; " : "",
+             ready ? writer_state(daemon->writer) : tables);
+    if (ready && strcmp(tables, "ok") != 0)
+        append(text, size, "; tables: %s", tables);
     for (size_t i = 0; i < settings->subscriber_count; i++) {
         struct subscriber_status status;
         subscriber_status(daemon->subscribers[i], &status);

@@ -145,6 +145,17 @@ static bool listen_http(struct daemon *daemon)
     return daemon->http != NULL;
 }
 
+// From the start until there are handlers a stop waits, so that it is a stop and no death by a
+// signal.
+static void mask_stops(int how)
+{
+    sigset_t stops;
+    sigemptyset(&stops);
+    sigaddset(&stops, SIGTERM);
+    sigaddset(&stops, SIGINT);
+    sigprocmask(how, &stops, NULL);
+}
+
 static bool make(struct daemon *daemon)
 {
     daemon->refused_limit.interval_ms = REPEAT_LOG_MS;
@@ -158,6 +169,7 @@ static bool make(struct daemon *daemon)
     daemon->notify = notify_new(daemon->loop, status_line, daemon);
     daemon->terminate = loop_signal_new(daemon->loop, SIGTERM, stop, daemon);
     daemon->interrupt = loop_signal_new(daemon->loop, SIGINT, stop, daemon);
+    mask_stops(SIG_UNBLOCK);
     return daemon->pipeline && listen_http(daemon);
 }
 
@@ -201,6 +213,7 @@ int command_run(const struct arguments *arguments)
     struct daemon daemon = {.stopping = false};
     int status = EXIT_CONFIGURATION;
     signal(SIGPIPE, SIG_IGN);
+    mask_stops(SIG_BLOCK);
     if (configuration_must_load(&daemon.configuration, arguments->config)) {
         log_init(daemon.configuration.settings.log_level);
         log_info("sensorlogd %s: %zu mapping(s), %zu subscriber(s), writer \"%s\"",

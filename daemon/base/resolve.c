@@ -16,11 +16,17 @@ struct resolve {
     void *arg;
 };
 
+static void look_up_by(struct resolve *resolve, int flags)
+{
+    const struct addrinfo hints = {.ai_family = AF_UNSPEC,
+                                   .ai_socktype = SOCK_STREAM,
+                                   .ai_flags = flags};
+    resolve->status = getaddrinfo(resolve->host, resolve->port, &hints, &resolve->addresses);
+}
+
 static void look_up(void *arg)
 {
-    struct resolve *resolve = arg;
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-    resolve->status = getaddrinfo(resolve->host, resolve->port, &hints, &resolve->addresses);
+    look_up_by(arg, 0);
 }
 
 static void dispose(void *arg)
@@ -48,7 +54,13 @@ struct resolve *resolve_start(struct worker *worker, const char *host, uint16_t 
     snprintf(resolve->port, sizeof resolve->port, "%u", port);
     resolve->fn = fn;
     resolve->arg = arg;
-    resolve->job = worker_submit(worker, look_up, looked_up, dispose, resolve);
+    // A numeric address needs nobody's answer, and must not queue behind names that nobody answers
+    // for.
+    look_up_by(resolve, AI_NUMERICHOST | AI_NUMERICSERV);
+    if (resolve->status == 0)
+        resolve->job = worker_skip(worker, looked_up, dispose, resolve);
+    else
+        resolve->job = worker_submit(worker, look_up, looked_up, dispose, resolve);
     return resolve;
 }
 

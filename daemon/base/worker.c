@@ -127,6 +127,15 @@ struct worker_job *worker_submit(struct worker *worker, loop_fn *work, loop_fn *
     return job;
 }
 
+struct worker_job *worker_skip(struct worker *worker, loop_fn *done, loop_fn *dispose, void *arg)
+{
+    struct worker_job *job = mem_alloc(sizeof *job);
+    *job = (struct worker_job){.worker = worker, .done = done, .dispose = dispose, .arg = arg};
+    list_init(&job->node);
+    loop_post(worker->loop, finish, job);
+    return job;
+}
+
 void worker_cancel(struct worker_job *job)
 {
     job->cancelled = true;

@@ -14,5 +14,7 @@ void worker_free(struct worker *worker);
 // Runs work(arg) on a thread, then done(arg) on the loop. The job is freed after done.
 struct worker_job *worker_submit(struct worker *worker, loop_fn *work, loop_fn *done,
                                  loop_fn *dispose, void *arg);
+// The same for what is done already: no thread takes it, done comes from the loop all the same.
+struct worker_job *worker_skip(struct worker *worker, loop_fn *done, loop_fn *dispose, void *arg);
 // done is not called; dispose(arg) is, at once or when the running work has ended.
 void worker_cancel(struct worker_job *job);

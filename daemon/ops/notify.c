@@ -22,7 +22,8 @@ void notify_status(struct notify *notify)
 {
     char text[STATUS_BYTES];
     notify->status(notify->arg, text, sizeof text);
-    // What brokers and the database say is in it: a newline would begin another assignment [sd_notify(3)].
+    // What brokers and the database say is in it: a newline would begin another assignment
+    // [sd_notify(3)].
     for (char *at = text; *at; at++)
         if ((unsigned char)*at < ' ' || *at == 0x7f)
             *at = '?';

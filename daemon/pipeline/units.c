@@ -27,6 +27,78 @@ struct unit_converter {
     unsigned oldest; // the one that the next new text takes the place of
 };
 
+// ---- spellings ----
+
+struct spelling {
+    const char *text, *meaning;
+};
+
+// Symbols that udunits2 lacks, or takes apart as no sensor means them: nmi for a nano-mile, ct for
+// a hundredth of a tonne, mt for a thousandth of one, fm for a femtometre.
+static const struct spelling symbols[] = {
+    {"nmi", "nautical_mile"}, {"NM", "nautical_mile"}, {"NMI", "nautical_mile"},
+    {"kn", "knot"},           {"fm", "fathom"},        {"ct", "carat"},
+    {"mt", "tonne"},          {"lbs", "lb"},           {"kgs", "kg"},
+    {"mps", "m/s"},           {"kmh", "km/hour"},      {"fpm", "feet/min"},
+    {"lpm", "l/min"},         {"LPM", "l/min"},        {"gpm", "gallon/min"},
+    {"GPM", "gallon/min"},    {"cfm", "feet3/min"},    {"CFM", "feet3/min"},
+    {"cfs", "feet3/s"},       {"Wh", "W.hour"},        {"Ah", "A.hour"},
+    {"Cal", "kcal"},          {"deg", "degree"},       {"dps", "degree/s"},
+    {"RPM", "rpm"},           {"kpa", "kPa"},          {"hpa", "hPa"},
+    {"mBar", "mbar"},         {"mins", "min"},         {"hrs", "hour"},
+};
+
+// Whole texts that are something else to udunits2: C for coulomb, F for farad, mph for milliphot. A
+// column has the meaning given here; a payload where udunits2's own does not convert, so that a
+// column of coulombs gets coulombs.
+static const struct spelling usual[] = {
+    {"C", "degC"},
+    {"F", "degF"},
+    {"deg C", "degC"},
+    {"deg F", "degF"},
+    {"degrees C", "degC"},
+    {"degrees F", "degF"},
+    {"\xC2\xB0"
+     " C",
+     "degC"},
+    {"\xC2\xB0"
+     " F",
+     "degF"},
+    {"mph", "mile/hour"},
+    {"kph", "km/hour"},
+    {"gal", "gallon"},
+    {"gals", "gallon"},
+    {"gal/h", "gallon/h"},
+    {"gal/min", "gallon/min"},
+    {"mb", "mbar"},
+    {"kg/cm2", "kgf/cm2"},
+    {"fl oz", "floz"},
+    {"%RH", "%"},
+    {"%rh", "%"},
+    {"% RH", "%"},
+    {"RH", "%"},
+};
+
+// And what a payload means only where the column tells.
+static const struct spelling by_column[] = {
+    {"g", "gravity"}, {"mg", "0.001 gravity"},     {"G", "gauss"},
+    {"Gs", "gauss"},  {"oz", "avoirdupois_ounce"}, {"PS", "metric_horsepower"},
+    {"cps", "Hz"},
+};
+
+#define COUNT_OF(array) (sizeof(array) / sizeof *(array))
+
+// NULL where it is not in the list.
+static const char *find_meaning(const struct spelling *list, size_t count, const char *text)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(text, list[i].text) == 0)
+            return list[i].meaning;
+    return NULL;
+}
+
+// ---- the database ----
+
 // udunits2's database: some milliseconds and a good megabyte, so it is there only while somebody
 // needs it.
 static struct {
@@ -34,14 +106,25 @@ static struct {
     unsigned users;
 } units;
 
+// udunits2 looks for a symbol as a whole before it looks for prefixes.
+static void teach_symbols(void)
+{
+    for (size_t i = 0; i < COUNT_OF(symbols); i++) {
+        ut_unit *unit = ut_parse(units.system, symbols[i].meaning, UT_ASCII);
+        ut_map_symbol_to_unit(symbols[i].text, UT_ASCII, unit);
+        ut_free(unit);
+    }
+}
+
 static bool units_acquire(void)
 {
     if (!units.system) {
         ut_set_error_message_handler(ut_ignore);
         units.system = ut_read_xml(NULL);
+        if (!units.system)
+            return false;
+        teach_symbols();
     }
-    if (!units.system)
-        return false;
     units.users++;
     return true;
 }
@@ -71,7 +154,8 @@ struct unit_converter *unit_converter_new(const char *unit, const char **why)
         *why = "the database of udunits2 cannot be read";
         return NULL;
     }
-    parsed = ut_parse(units.system, unit, UT_UTF8);
+    const char *meaning = find_meaning(usual, COUNT_OF(usual), unit);
+    parsed = ut_parse(units.system, meaning ? meaning : unit, UT_UTF8);
     if (!parsed) {
         units_release();
         *why = "udunits2 does not know this unit";
@@ -136,46 +220,31 @@ static enum unit_result relate(const char *text, ut_unit *to, cv_converter **con
     return result;
 }
 
-// What sensors write and udunits2 does not know, or takes for something else: C for coulomb, F for
-// farad, mph for milliphot. Asked only where the text as it stands does not convert, so that a
-// column of coulombs gets coulombs.
-static const char *usual_meaning(const char *text)
+// As udunits2 has it, else as sensors do.
+static enum unit_result relate_text(const char *text, ut_unit *to, cv_converter **converter)
 {
-    static const char *const spellings[][2] = {
-        {"C", "degC"},        {"F", "degF"},        {"deg C", "degC"},     {"deg F", "degF"},
-        {"mph", "mile/hour"}, {"kph", "km/hour"},   {"kmh", "km/hour"},    {"mps", "m/s"},
-        {"fpm", "feet/min"},  {"kn", "knot"},       {"RPM", "rpm"},        {"deg", "degree"},
-        {"Wh", "W.h"},        {"kWh", "kW.h"},      {"MWh", "MW.h"},       {"Ah", "A.h"},
-        {"mAh", "mA.h"},      {"gal", "gallon"},    {"gpm", "gallon/min"}, {"lpm", "l/min"},
-        {"LPM", "l/min"},     {"cfm", "feet3/min"}, {"mb", "mbar"},        {"mBar", "mbar"},
-        {"lbs", "lb"},        {"kgs", "kg"},        {"mins", "min"},       {"hrs", "hour"},
-        {"%RH", "%"},         {"%rh", "%"},         {"% RH", "%"},         {"RH", "%"},
+    const char *const meanings[] = {
+        find_meaning(usual, COUNT_OF(usual), text),
+        find_meaning(by_column, COUNT_OF(by_column), text),
     };
-    for (size_t i = 0; i < sizeof spellings / sizeof *spellings; i++) {
-        if (strcmp(text, spellings[i][0]) == 0)
-            return spellings[i][1];
-    }
-    return NULL;
+    enum unit_result result = relate(text, to, converter);
+    for (size_t i = 0; i < COUNT_OF(meanings) && result > UNIT_CONVERTED; i++)
+        if (meanings[i])
+            result = relate(meanings[i], to, converter);
+    return result;
 }
 
 static struct remembered *learn(struct unit_converter *converter, const char *from, size_t length)
 {
     struct remembered *entry = &converter->memory[converter->oldest];
     char text[UNIT_TEXT_MAX + 1] = "";
-    const char *meaning;
 
     converter->oldest = (converter->oldest + 1) % REMEMBERED;
     forget(entry);
     memcpy(text, from, length);
     memcpy(entry->text, from, length);
     entry->length = (uint8_t)length;
-    entry->result = relate(text, converter->unit, &entry->converter);
-    meaning = entry->result > UNIT_CONVERTED ? usual_meaning(text) : NULL;
-    if (meaning) {
-        enum unit_result second = relate(meaning, converter->unit, &entry->converter);
-        if (second <= UNIT_CONVERTED)
-            entry->result = second;
-    }
+    entry->result = relate_text(text, converter->unit, &entry->converter);
     if (converter->temperature && entry->result == UNIT_CONVERTED)
         entry->shifted = cv_convert_double(entry->converter, 0) != 0;
     return entry;

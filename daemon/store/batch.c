@@ -99,7 +99,8 @@ void batch_keep_row(struct batch *batch, struct target *target, struct message *
     message_hold(message);
     for (size_t i = 0; i < target->column_count; i++)
         batch->value_bytes += column_type_is_variable(target->columns[i].type)
-                                  ? group->values[group->count * target->column_count + i].length : 0;
+                                  ? group->values[group->count * target->column_count + i].length
+                                  : 0;
     group->messages[group->count] = message;
     group->outcomes[group->count] = VERDICT_NONE;
     group->count++;

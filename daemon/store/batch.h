@@ -37,11 +37,11 @@ struct batch {
     size_t group_count;
     struct batch_reject *rejects;
     size_t reject_count, reject_capacity;
-    size_t row_count;     // over all groups
-    size_t value_bytes;   // of their values of variable length, and of the rejects' payloads
-    size_t charged;       // bytes of the budget, beside the messages' own
-    size_t arena_charged; // of them, for the arena
-    unsigned attempts;    // of sending it, for whoever sends
+    size_t row_count;         // over all groups
+    size_t value_bytes;       // of their values of variable length, and of the rejects' payloads
+    size_t charged;           // bytes of the budget, beside the messages' own
+    size_t arena_charged;     // of them, for the arena
+    unsigned attempts;        // of sending it, for whoever sends
     unsigned partition_tries; // of them, those that ended for want of a partition
     struct budget *budget;
 };

@@ -1,4 +1,5 @@
-// The life of a lane: connect, attach, raise the epoch where that is due, resolve what is ambiguous, serve.
+// The life of a lane: connect, attach, raise the epoch where that is due, resolve what is
+// ambiguous, serve.
 #include "store/lane.h"
 
 #include <inttypes.h>
@@ -117,8 +118,9 @@ static void terminated(void *arg, const struct pg_result *result)
 {
     struct lane *lane = arg;
     for (int i = 0; result->ok && i < result->rows; i++)
-        log_warn("postgres: backend %s still held a transaction of writer \"%s\" and was told to end",
-                 pg_value(result, i, 0), lane->epoch->writer);
+        log_warn(
+            "postgres: backend %s still held a transaction of writer \"%s\" and was told to end",
+            pg_value(result, i, 0), lane->epoch->writer);
     lane_check(lane, result);
 }
 
@@ -129,7 +131,8 @@ static void terminate_synced(void *arg, const struct pg_result *result)
     loop_timer_start(lane->timer, EPOCH_RETRY_MS);
 }
 
-// The old transaction's backend still runs, or is stopped: nothing may be judged before it has ended.
+// The old transaction's backend still runs, or is stopped: nothing may be judged before it has
+// ended.
 static void terminate_stale(struct lane *lane)
 {
     char backends[512];
@@ -141,8 +144,7 @@ static void terminate_stale(struct lane *lane)
     if (log_limit_pass(&lane->waiting_limit, NULL))
         log_warn("postgres: connection %u: %s", lane->number, lane->trouble);
     lane_error_reset(lane);
-    if (pg_query(lane->pg,
-                 "SELECT * FROM sensorlog.terminate_stale($1::text, $2::int4[]) AS pid",
+    if (pg_query(lane->pg, "SELECT * FROM sensorlog.terminate_stale($1::text, $2::int4[]) AS pid",
                  &params, terminated, lane))
         pg_sync(lane->pg, terminate_synced, lane);
 }
@@ -182,8 +184,8 @@ static void raise_synced(void *arg, const struct pg_result *result)
     resolve(lane);
 }
 
-// The UPDATE waits for the lock of a transaction of the epoch before; after it that transaction has committed or
-// never will.
+// The UPDATE waits for the lock of a transaction of the epoch before; after it that transaction has
+// committed or never will.
 static void open_epoch(struct lane *lane)
 {
     if (lane->epoch->current != 0 && !lane->unresolved) {
@@ -231,6 +233,22 @@ static void attach_synced(void *arg, const struct pg_result *result)
         lane->calls.schema_gone(lane->calls.arg);
 }
 
+// A COMMIT that does not wait for the disk would break the promise of the acknowledgement.
+static const char switch_durable[] =
+    "SELECT pg_catalog.set_config('synchronous_commit', 'on', false)"
+    " WHERE pg_catalog.current_setting('synchronous_commit') = 'off'";
+
+static void made_durable(void *arg, const struct pg_result *result)
+{
+    struct lane *lane = arg;
+    lane_check(lane, result);
+    if (result->ok && result->rows > 0 && lane->number == 0 && !lane->durable_said) {
+        log_warn("postgres: synchronous_commit is off here; sensorlogd's connections switch it on, "
+                 "since an acknowledged reading must survive a crash");
+        lane->durable_said = true;
+    }
+}
+
 static void now_up(void *arg)
 {
     struct lane *lane = arg;
@@ -242,14 +260,15 @@ static void now_up(void *arg)
     for (size_t i = 0; i < lane->statement_count; i++)
         lane->statements[i].prepared = false;
     lane_error_reset(lane);
-    // The statements' arrays are of any length; planning anew for each would cost more than it gains.
+    // The statements' arrays are of any length; planning anew for each would cost more than it
+    // gains.
     if (pg_query(lane->pg, "SET plan_cache_mode = force_generic_plan", NULL, lane_check, lane) &&
         pg_query(lane->pg, "SET statement_timeout = 0", NULL, lane_check, lane) &&
-        pg_query(lane->pg, "SELECT pg_catalog.set_config('synchronous_commit', 'on', false)"
-                           " WHERE pg_catalog.current_setting('synchronous_commit') = 'off'", NULL, lane_check, lane) &&
+        pg_query(lane->pg, switch_durable, NULL, made_durable, lane) &&
         pg_query(lane->pg, "SELECT sensorlog.attach($1::text)", &params, lane_check, lane) &&
-        pg_prepare(lane->pg, LANE_ADVANCE, "SELECT sensorlog.advance($1::text, $2::int8, $3::int4, $4::int8)",
-                   &untyped, lane_check, lane))
+        pg_prepare(lane->pg, LANE_ADVANCE,
+                   "SELECT sensorlog.advance($1::text, $2::int8, $3::int4, $4::int8)", &untyped,
+                   lane_check, lane))
         pg_sync(lane->pg, attach_synced, lane);
 }
 
@@ -262,6 +281,7 @@ static void now_down(void *arg, const char *why)
     if (lane->raising)
         lane->epoch->current = 0; // it may have been raised, and to what was not heard
     end_raising(lane);
+    lane->calls.gone(lane->calls.arg);
 }
 
 static void timer_due(void *arg)

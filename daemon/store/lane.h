@@ -28,6 +28,8 @@ struct lane_failure {
 struct lane_calls {
     // The lane can take a batch.
     void (*ready)(void *arg);
+    // Its connection is lost.
+    void (*gone)(void *arg);
     // The batch is committed; its rows have their outcomes.
     void (*committed)(void *arg, struct batch *batch);
     // The batch is not committed, for certain, and is the writer's again.

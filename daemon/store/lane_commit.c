@@ -1,4 +1,5 @@
-// A lane's transactions: BEGIN, the progress row, the rows of each mapping, the rejects, COMMIT; in one go.
+// A lane's transactions: BEGIN, the progress row, the rows of each mapping, the rejects, COMMIT; in
+// one go.
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +9,14 @@
 #include "base/utf8.h"
 #include "store/lane_internal.h"
 
-enum { RETRIES_AT_ONCE = 5, PARTITION_TRIES = 2, FENCED_MS = 10000, WAIT_MIN_MS = 100, WAIT_MAX_MS = 15000 };
+enum {
+    RETRIES_AT_ONCE = 5,
+    PARTITION_TRIES = 2,
+    CORRUPT_TRIES = 4,
+    FENCED_MS = 10000,
+    WAIT_MIN_MS = 100,
+    WAIT_MAX_MS = 15000
+};
 
 // ---- results ----
 
@@ -53,8 +61,8 @@ static void rejects_prepared(void *arg, const struct pg_result *result)
     lane_check(lane, result);
 }
 
-// The ordinals that come back, in order, are those of rows that were there already; refused rows were not sent and
-// have no ordinal.
+// The ordinals that come back, in order, are those of rows that were there already; refused rows
+// were not sent and have no ordinal.
 static void rows_inserted(void *arg, const struct pg_result *result)
 {
     struct lane_statement *statement = arg;
@@ -164,12 +172,19 @@ static void give_back(struct lane *lane, enum sql_action action)
     lane->calls.returned(lane->calls.arg, batch, &failure);
 }
 
-// Where looking for partitions does not help, the row fits none: a table that is partitioned in another way.
+// Where looking for partitions does not help, the row fits none: a table that is partitioned in
+// another way.
 enum sql_action lane_action(const struct lane *lane)
 {
     enum sql_action action = sql_action_of(lane->error.sqlstate, lane->error.constraint);
     bool tried = lane->batch->partition_tries >= PARTITION_TRIES;
-    return action == SQL_PARTITION && tried ? SQL_ISOLATE : action;
+    if (action == SQL_PARTITION && tried)
+        return SQL_ISOLATE;
+    // A table that is corrupt stays so; the others' rows must not wait for its mending.
+    bool corrupt = strncmp(lane->error.sqlstate, "XX", 2) == 0;
+    if (corrupt && lane->error.group && lane->batch->attempts > CORRUPT_TRIES)
+        return SQL_STOP;
+    return action;
 }
 
 // An error of our own statements is no mapping's fault: wait for whoever can mend it.
@@ -193,14 +208,16 @@ static enum sql_action action_of(const struct lane *lane)
 // Another process has raised the epoch: two daemons have the same name.
 static void fenced(struct lane *lane)
 {
-    log_error("postgres: another sensorlogd uses the writer name \"%s\" and has taken over; give each "
-              "daemon a [postgres] writer of its own",
-              lane->epoch->writer);
+    log_error(
+        "postgres: another sensorlogd uses the writer name \"%s\" and has taken over; give each "
+        "daemon a [postgres] writer of its own",
+        lane->epoch->writer);
     lane->epoch->current = 0;
     lane_close_for(lane, "another daemon uses this writer name", FENCED_MS);
 }
 
-// The connection comes up each time, so its own back-off does not grow: what the batch waits for is something else.
+// The connection comes up each time, so its own back-off does not grow: what the batch waits for is
+// something else.
 static int64_t wait_ms(const struct batch *batch)
 {
     int64_t wait = (int64_t)WAIT_MIN_MS << (batch->attempts < 10 ? batch->attempts : 10);
@@ -214,14 +231,16 @@ static void rolled_back(void *arg, const struct pg_result *result)
     enum sql_action action = action_of(lane);
     lane->counters->failures++;
     switch (action) {
-    case SQL_ISOLATE: lane_isolate(lane); return;
+    case SQL_ISOLATE:
+        lane_isolate(lane);
+        return;
     case SQL_FENCED:
         fenced(lane);
         give_back(lane, action);
         return;
     case SQL_WAIT:
-        // Closed first: what the writer does next must not find this lane idle. A new session also sheds what
-        // may be wrong with the old one.
+        // Closed first: what the writer does next must not find this lane idle. A new session also
+        // sheds what may be wrong with the old one.
         lane_close_for(lane, lane->error.message, wait_ms(lane->batch));
         give_back(lane, action);
         return;

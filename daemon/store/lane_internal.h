@@ -1,4 +1,5 @@
-// What the files of the lane share: life (lane.c), transactions (lane_commit.c), bisecting (lane_isolate.c).
+// What the files of the lane share: life (lane.c), transactions (lane_commit.c), bisecting
+// (lane_isolate.c).
 #pragma once
 
 #include "base/backoff.h"
@@ -14,9 +15,9 @@
 #define LANE_ADVANCE "advance"
 
 enum lane_state {
-    LANE_DOWN,       // until the timer
+    LANE_DOWN, // until the timer
     LANE_CONNECTING,
-    LANE_OPENING,    // attach, epoch, resolve
+    LANE_OPENING, // attach, epoch, resolve
     LANE_IDLE,
     LANE_COMMITTING, // a transaction with all of the batch
     LANE_ISOLATING,  // a transaction that bisects
@@ -58,27 +59,29 @@ struct lane {
     char trouble[512];
     struct log_limit trouble_limit, waiting_limit;
 
-    struct batch *batch;        // in flight, or unresolved
-    bool unresolved;            // the connection was lost while it was in flight
-    int64_t seq, sent_epoch;    // of the last transaction
+    struct batch *batch;     // in flight, or unresolved
+    bool unresolved;         // the connection was lost while it was in flight
+    int64_t seq, sent_epoch; // of the last transaction
     struct lane_error error;
-    bool raising;               // it is this lane that raises the epoch
-    bool waiting;               // of opening: another lane raises the epoch
-    int64_t raised;             // of opening: the new epoch
-    bool committed;             // COMMIT has said so
+    bool raising;                      // it is this lane that raises the epoch
+    bool durable_said;                 // that synchronous_commit was switched on
+    bool waiting;                      // of opening: another lane raises the epoch
+    int64_t raised;                    // of opening: the new epoch
+    bool committed;                    // COMMIT has said so
     struct lane_statement *statements; // by target->index
     size_t statement_count;
     bool prepared_rejects;
     struct sql_params params;
-    bool isolated;               // the batch is being, or has been, bisected
-    struct range *ranges;        // of a bisection, a stack
+    bool isolated;        // the batch is being, or has been, bisected
+    struct range *ranges; // of a bisection, a stack
     size_t range_count, range_capacity;
     struct range tried;
 };
 
 // lane_commit.c
 void lane_error_reset(struct lane *lane);
-// Keeps the first error of a unit. lane_check is the result callback of a statement that is no group's.
+// Keeps the first error of a unit. lane_check is the result callback of a statement that is no
+// group's.
 void lane_note(struct lane *lane, struct batch_group *group, const struct pg_result *result);
 void lane_check(void *arg, const struct pg_result *result);
 void lane_send_begin(struct lane *lane);

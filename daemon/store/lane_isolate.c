@@ -1,7 +1,8 @@
-// Bisecting under savepoints: one transaction in which every row is stored or is in the reject table.
+// Bisecting under savepoints: one transaction in which every row is stored or is in the reject
+// table.
 //
-// One row at fault among n costs two round trips per halving: one for the half that fails, one for the half that
-// does not.
+// One row at fault among n costs two round trips per halving: one for the half that fails, one for
+// the half that does not.
 #include <string.h>
 
 #include "base/mem.h"
@@ -9,8 +10,8 @@
 
 static void push(struct lane *lane, struct batch_group *group, size_t first, size_t last)
 {
-    lane->ranges = mem_grow(lane->ranges, lane->range_count, &lane->range_capacity,
-                            sizeof *lane->ranges);
+    lane->ranges =
+        mem_grow(lane->ranges, lane->range_count, &lane->range_capacity, sizeof *lane->ranges);
     lane->ranges[lane->range_count++] = (struct range){group, first, last};
 }
 
@@ -86,7 +87,8 @@ void lane_isolate(struct lane *lane)
     lane_error_reset(lane);
     lane->seq++;
     lane_send_begin(lane);
-    // A deferred constraint would speak up at COMMIT, when it is too late to tell which row it means.
+    // A deferred constraint would speak up at COMMIT, when it is too late to tell which row it
+    // means.
     pg_query(lane->pg, "SET CONSTRAINTS ALL IMMEDIATE", NULL, lane_check, lane);
     next_range(lane);
 }

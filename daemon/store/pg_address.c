@@ -1,6 +1,7 @@
 // A conninfo with its host names resolved on a worker thread.
 #include "store/pg_address.h"
 
+#include <arpa/inet.h>
 #include <libpq-fe.h>
 #include <netdb.h>
 #include <stdlib.h>
@@ -86,18 +87,21 @@ static void resolve_one(struct pg_address *address, size_t index, const char *ho
     free(name);
 }
 
+// The list of hosts, NULL where it did not parse or somebody else resolves them.
+static const char *hosts_of(const struct pg_address *address)
+{
+    if (!address->options || option(address->options, "hostaddr") ||
+        option(address->options, "service"))
+        return NULL;
+    const char *hosts = option(address->options, "host");
+    return hosts ? hosts : getenv("PGHOST");
+}
+
 static void resolve_all(void *arg)
 {
     struct pg_address *address = arg;
-    if (!address->options) // it did not parse
-        return;
-    const char *hosts = option(address->options, "host");
-    if (!hosts)
-        hosts = getenv("PGHOST");
-    if (!hosts || option(address->options, "hostaddr") || option(address->options, "service"))
-        return;
     size_t index = 0;
-    for (const char *at = hosts;; at++, index++) {
+    for (const char *at = hosts_of(address);; at++, index++) {
         size_t length = strcspn(at, ",");
         resolve_one(address, index, at, length);
         at += length;
@@ -166,6 +170,33 @@ static void resolved(void *arg)
     address_free(address);
 }
 
+static bool is_numeric(const char *host, size_t length)
+{
+    char text[INET6_ADDRSTRLEN];
+    unsigned char address[sizeof(struct in6_addr)];
+    if (length >= sizeof text)
+        return false;
+    memcpy(text, host, length);
+    text[length] = '\0';
+    return inet_pton(AF_INET, text, address) == 1 || inet_pton(AF_INET6, text, address) == 1;
+}
+
+// Sockets and numeric addresses must not queue behind names that nobody answers for.
+static bool needs_lookup(const struct pg_address *address)
+{
+    const char *hosts = hosts_of(address);
+    if (!hosts)
+        return false;
+    for (const char *at = hosts;; at++) {
+        size_t length = strcspn(at, ",");
+        if (length > 0 && *at != '/' && *at != '@' && !is_numeric(at, length))
+            return true;
+        at += length;
+        if (!*at)
+            return false;
+    }
+}
+
 struct pg_address *pg_address_start(struct worker *worker, const char *conninfo,
                                     const char *application_name, pg_address_fn *fn, void *arg)
 {
@@ -180,7 +211,10 @@ struct pg_address *pg_address_start(struct worker *worker, const char *conninfo,
         address->error = mem_printf("conninfo: %s", why ? why : "out of memory");
         free(why);
     }
-    address->job = worker_submit(worker, resolve_all, resolved, address_free, address);
+    if (needs_lookup(address))
+        address->job = worker_submit(worker, resolve_all, resolved, address_free, address);
+    else
+        address->job = worker_skip(worker, resolved, address_free, address);
     return address;
 }
 

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "store/catalog.h"
 #include "store/lane.h"
+#include "store/prepare.h"
 
 enum {
     BATCH_BYTES = 64 << 20, // PostgreSQL takes no message of a GiB
@@ -27,9 +28,9 @@ struct writer {
     struct writer_counters counters;
     struct lane **lanes;
     struct batch *gathering;
-    struct list ready;     // batches that are full, or came back
-    struct list preparing; // preparations: batches whose partitions are being made
-    struct list spare;     // empty, with the memory of their last use
+    struct prepare prepare; // batches whose partitions are being made
+    struct list ready;      // batches that are full, or came back
+    struct list spare;      // empty, with the memory of their last use
     unsigned spares;
     struct loop_task *flush;
     bool started;
@@ -65,90 +66,21 @@ static size_t gathered(const struct writer *writer)
     return writer->gathering->row_count + writer->gathering->reject_count;
 }
 
-// ---- partitions ----
+// ---- dispatch ----
 
-// A batch that waits for the catalog.
-struct preparation {
-    struct list node;
-    struct writer *writer;
-    struct batch *batch;
-    struct batch_group *group;
-};
-
-static void refuse_rows(struct writer *writer, struct batch *batch, struct batch_group *group,
-                        bool without_partition, const char *reason, const char *detail,
-                        const char *sqlstate)
+// The batch is older than what is ready.
+static void send_again(void *arg, struct batch *batch)
 {
-    const struct target *target = group->target;
-    for (size_t row = 0; row < group->count; row++) {
-        int64_t time = group->values[row * target->column_count].integer;
-        if (!without_partition || !catalog_has(writer->catalog, target, time))
-            batch_refuse_row(batch, group, row, reason, detail, sqlstate);
-    }
-}
-
-static void prepared(void *arg, bool ok, const char *detail)
-{
-    struct preparation *preparation = arg;
-    struct writer *writer = preparation->writer;
-    struct batch *batch = preparation->batch;
-    if (!ok)
-        refuse_rows(writer, batch, preparation->group, true, "no partition", detail, "");
-    list_remove(&preparation->node);
+    struct writer *writer = arg;
     list_prepend(&writer->ready, &batch->node);
-    free(preparation);
     loop_task_schedule(writer->flush);
 }
 
-static struct preparation *start_preparing(struct writer *writer, struct batch *batch,
-                                           struct batch_group *group)
-{
-    struct preparation *preparation = mem_alloc(sizeof *preparation);
-    *preparation = (struct preparation){.writer = writer, .batch = batch, .group = group};
-    list_append(&writer->preparing, &preparation->node);
-    return preparation;
-}
-
-// The times of the group's rows that have no partition; NULL where there are none. The caller frees.
-static int64_t *missing_times(struct writer *writer, const struct batch_group *group, size_t *count)
-{
-    int64_t *times = NULL;
-    size_t capacity = 0;
-    *count = 0;
-    for (size_t row = 0; row < group->count; row++) {
-        int64_t time = group->values[row * group->target->column_count].integer;
-        if (group->outcomes[row] == VERDICT_REJECTED ||
-            catalog_has(writer->catalog, group->target, time))
-            continue;
-        times = mem_grow(times, *count, &capacity, sizeof *times);
-        times[(*count)++] = time;
-    }
-    return times;
-}
-
-// Whether the batch can be sent now; else it comes back to the ready ones.
-static bool prepare(struct writer *writer, struct batch *batch)
-{
-    for (size_t i = 0; i < batch->group_count; i++) {
-        struct batch_group *group = &batch->groups[i];
-        size_t count;
-        int64_t *times = missing_times(writer, group, &count);
-        if (!times)
-            continue;
-        catalog_need(writer->catalog, group->target, times, count, prepared,
-                     start_preparing(writer, batch, group));
-        free(times);
-        return false;
-    }
-    return true;
-}
-
-// ---- dispatch ----
-
 static bool gathering_due(const struct writer *writer)
 {
-    return gathered(writer) > 0 && (writer->options.linger_ms == 0 || writer->hurried ||
-                                    writer->drained || gathered(writer) >= writer->options.max_rows);
+    return gathered(writer) > 0 &&
+           (writer->options.linger_ms == 0 || writer->hurried || writer->drained ||
+            gathered(writer) >= writer->options.max_rows);
 }
 
 static struct batch *next_batch(struct writer *writer)
@@ -177,7 +109,7 @@ static bool all_quiet(struct writer *writer)
 {
     if (writer_usable(writer) == 0)
         return true;
-    if (gathered(writer) > 0 || !list_empty(&writer->ready) || !list_empty(&writer->preparing))
+    if (gathered(writer) > 0 || !list_empty(&writer->ready) || !prepare_idle(&writer->prepare))
         return false;
     for (unsigned i = 0; i < writer->options.connections; i++)
         if ((lane_usable(writer->lanes[i]) && !lane_idle(writer->lanes[i])) ||
@@ -203,7 +135,7 @@ static void dispatch(struct writer *writer)
         struct batch *batch = next_batch(writer);
         if (!batch)
             break;
-        if (!prepare(writer, batch))
+        if (!prepare_batch(&writer->prepare, batch))
             continue;
         writer->counters.commits_by_timer += loop_in_timer(writer->loop);
         lane_commit(lane, batch);
@@ -222,6 +154,13 @@ static void flush(void *arg)
 static void lane_ready(void *arg)
 {
     flush(arg);
+}
+
+// A drain waits no longer than there are connections.
+static void lane_gone(void *arg)
+{
+    struct writer *writer = arg;
+    loop_task_schedule(writer->flush);
 }
 
 static void count(struct writer *writer, const struct batch *batch)
@@ -266,9 +205,10 @@ static void stop_target(struct writer *writer, struct batch *batch,
     struct target *target = failure->target;
     char *detail = mem_printf("table \"%s\".\"%s\": %s (SQLSTATE %s)", target->schema,
                               target->table, failure->message, failure->sqlstate);
+    struct batch_group *group = &batch->groups[target->index];
     catalog_stop(writer->catalog, target, detail);
-    refuse_rows(writer, batch, &batch->groups[target->index], false, "mapping stopped", detail,
-                failure->sqlstate);
+    for (size_t row = 0; row < group->count; row++)
+        batch_refuse_row(batch, group, row, "mapping stopped", detail, failure->sqlstate);
     free(detail);
 }
 
@@ -276,15 +216,12 @@ static void lane_returned(void *arg, struct batch *batch, const struct lane_fail
 {
     struct writer *writer = arg;
     if (failure->action == SQL_PARTITION) {
-        struct batch_group *group = &batch->groups[failure->target->index];
-        catalog_refresh(writer->catalog, failure->target, prepared,
-                        start_preparing(writer, batch, group));
+        prepare_refresh(&writer->prepare, batch, &batch->groups[failure->target->index]);
         return;
     }
     if (failure->action == SQL_STOP)
         stop_target(writer, batch, failure);
-    list_prepend(&writer->ready, &batch->node); // it is older than what waits there
-    loop_task_schedule(writer->flush);
+    send_again(writer, batch);
 }
 
 static void lane_epoch_moved(void *arg)
@@ -392,13 +329,14 @@ struct writer *writer_new(struct loop *loop, struct worker *worker, struct catal
     writer->epoch.writer = options->name;
     writer->reject_limit.interval_ms = REPEAT_LOG_MS;
     list_init(&writer->ready);
-    list_init(&writer->preparing);
+    prepare_init(&writer->prepare, catalog, send_again, writer);
     list_init(&writer->spare);
     writer->gathering = batch_new(budget);
     writer->flush = loop_task_new(loop, flush, writer);
     writer->tick = loop_timer_new(loop, tick, writer);
     const struct lane_calls calls = {
         .ready = lane_ready,
+        .gone = lane_gone,
         .committed = lane_committed,
         .returned = lane_returned,
         .epoch_changed = lane_epoch_moved,
@@ -423,16 +361,6 @@ void writer_start(struct writer *writer)
 }
 
 // What the catalog still owes them is not called any more.
-static void free_preparations(struct list *list)
-{
-    for (struct list *node; (node = list_take(list));) {
-        struct preparation *preparation = list_entry(node, struct preparation, node);
-        batch_abandon(preparation->batch);
-        batch_free(preparation->batch);
-        free(preparation);
-    }
-}
-
 static void free_batches(struct list *list)
 {
     for (struct list *node; (node = list_take(list));) {
@@ -451,7 +379,7 @@ void writer_free(struct writer *writer)
     free(writer->lanes);
     list_append(&writer->ready, &writer->gathering->node);
     free_batches(&writer->ready);
-    free_preparations(&writer->preparing);
+    prepare_fini(&writer->prepare);
     free_batches(&writer->spare);
     loop_task_free(writer->flush);
     loop_timer_free(writer->tick);
@@ -479,10 +407,11 @@ int64_t writer_lag_ms(const struct writer *writer)
     int64_t oldest_us = earlier(INT64_MAX, writer->gathering);
     for (unsigned i = 0; i < writer->options.connections; i++)
         oldest_us = earlier(oldest_us, lane_batch(writer->lanes[i]));
-    list_each(node, &writer->ready)
+    list_each (node, &writer->ready)
         oldest_us = earlier(oldest_us, batch_of(node));
-    list_each(node, &writer->preparing)
-        oldest_us = earlier(oldest_us, list_entry(node, struct preparation, node)->batch);
+    int64_t preparing_us = prepare_oldest_us(&writer->prepare);
+    if (preparing_us < oldest_us)
+        oldest_us = preparing_us;
     int64_t now_us = loop_wall_us();
     return oldest_us < now_us ? (now_us - oldest_us) / 1000 : 0;
 }

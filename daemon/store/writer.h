@@ -23,7 +23,7 @@ struct writer_options {
 
 struct writer_counters {
     uint64_t rows, rejects, commits, failures;
-    uint64_t commits_by_timer; // transactions that a timer's callback started
+    uint64_t commits_by_timer;                      // transactions that a timer's callback started
     uint64_t resolved_committed, resolved_repeated; // ambiguous COMMITs by how they were resolved
 };
 
@@ -35,7 +35,8 @@ void writer_free(struct writer *writer);
 // Connects. Before, and while the database is away, rows gather.
 void writer_start(struct writer *writer);
 
-// One message's parts: begin, then any number of rows and rejects, then end. All of it is one transaction.
+// One message's parts: begin, then any number of rows and rejects, then end. All of it is one
+// transaction.
 struct batch *writer_begin(struct writer *writer);
 void writer_end(struct writer *writer);
 // Starts a commit of what waits as soon as a connection is free, linger or not: a window is full.
@@ -49,5 +50,6 @@ const struct writer_counters *writer_counters(struct writer *writer);
 int64_t writer_lag_ms(const struct writer *writer);
 // Connections that can commit now.
 unsigned writer_usable(const struct writer *writer);
-// One line on the connections for STATUS=: "ok", "1 of 2 connected", "down: ..."; valid until the next call.
+// One line on the connections for STATUS=: "ok", "1 of 2 connected", "down: ..."; valid until the
+// next call.
 const char *writer_state(struct writer *writer);

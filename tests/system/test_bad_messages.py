@@ -1,8 +1,12 @@
 """A bad message never blocks a good one: it goes to the reject table, with its reason, and is acknowledged."""
 import json
+import socket
+import struct
 
 import pytest
 
+from harness import wire
+from harness.broker import Delivery
 from harness.daemon import is_sanitized
 from harness.mappings import ALTIMETER, COUNT, READING, count, reading, text_mapping
 from harness.wait import wait_until
@@ -175,3 +179,135 @@ def test_rejects_are_said_in_the_log_once_a_minute(make_daemon, broker):
     assert len(lines) == 1
     assert all(word in lines[0] for word in ("warning", "count/7", "mapping count", "nonsense"))
     wait_until(lambda: "90 rejected" in str(daemon.notify.values("STATUS")[-1:]), "the status to say so")
+
+
+# What brokers let through that they should not
+
+
+def read_packet(stream):
+    """(first byte, body) of the next packet; it is a short one."""
+    first, length = stream.read(2)
+    return first, stream.read(length)
+
+
+def publish_unchecked(port, topic, messages):
+    """Publishes (payload, properties) each by QoS 1 of MQTT 5, properties that no library would send too."""
+    with socket.create_connection(("127.0.0.1", port), 10) as sock, sock.makefile("rb") as stream:
+        sock.sendall(wire.packet("CONNECT", b"\0\4MQTT\5\2\0\0\0\0\1p"))
+        assert read_packet(stream)[1][1] == 0, "CONNACK"
+        for pid, (payload, properties) in enumerate(messages, 1):
+            sock.sendall(wire.publish(5, topic, payload, qos=1, pid=pid, values=properties))
+            first, body = read_packet(stream)
+            assert (first, body[:2]) == (0x40, struct.pack(">H", pid)) and max(body[2:3], default=0) < 0x80, "PUBACK"
+
+
+def test_properties_out_of_range_are_dropped(make_daemon, make_mosquitto, database):
+    """mosquitto takes them and passes them on: the reading is good, whatever they say."""
+    mosquitto = make_mosquitto()
+    daemon = make_daemon(mosquitto, [COUNT])
+    daemon.wait_subscribed()
+    out_of_range = [{}, {"response_topic": "a/#"}, {"response_topic": ""}, {"payload_format_indicator": 2}, {}]
+    publish_unchecked(mosquitto.port, "count/1", [(count(n), one) for n, one in enumerate(out_of_range)])
+    daemon.wait_messages(5, "stored")
+    assert database.column("SELECT n FROM telemetry.count ORDER BY n") == [0, 1, 2, 3, 4]
+    assert database.count("sensorlog.reject") == 0
+    assert mosquitto.connects("sensorlogd-site") == 1
+
+
+def publish_as_is(broker, connection, topic, behind, qos=1):
+    """A PUBLISH with any bytes as its topic, and any behind the packet identifier."""
+    delivery = Delivery("", b"", qos)
+    with broker.lock:
+        delivery.pid = connection.session.new_pid() if qos else 0
+        connection._expect(delivery)
+        pid = struct.pack(">H", delivery.pid) if qos else b""
+        connection.send(wire.packet("PUBLISH", struct.pack(">H", len(topic)) + topic + pid + behind, qos << 1))
+    return delivery
+
+
+# Topic and what stands behind it on the wire; topic and detail in the reject table.
+BAD_TOPICS = [
+    (b"count/#", b"7", "count/#", "wildcard"),
+    (b"", b"7", "", "empty"),
+    (b"count/\xff\xc3", b"7", r"count/\xFF\xC3", "topic name is not well-formed UTF-8"),
+    (b"\xc3\xa4\xed\xa0\x80", b"", "\u00e4" + r"\xED\xA0\x80", "topic name is not well-formed UTF-8"),
+    (b"a\0b", b"\0\xff", r"a\x00b", "topic name is not well-formed UTF-8"),
+]
+BAD_PROPERTIES = [
+    (b"count/1", b"\2\4\x007", "count/1", "unknown property"),
+    (b"count/1", b"\x7f7", "count/1", "past the end of the packet"),
+    (b"count/1", b"", "count/1", "past the end of the packet"),
+    (b"count/1", b"\2\3\x007", "count/1", "past the end of the properties"),
+    (b"count/1", b"\4\1\0\1\x007", "count/1", "given twice"),
+    (b"count/1", b"\2\x0b\x007", "count/1", "Subscription Identifier is out of range"),
+    (b"count/1", b"\6\x26\0\1\xff\0\x007", "count/1", "not well-formed UTF-8"),
+    (b"", b"\3\x23\0\x017", "", "topic alias"),
+    (b"count/1", b"\3\x23\0\x017", "count/1", "topic alias"),
+]
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+def test_malformed_messages_block_nothing(make_daemon, broker, database, protocol, qos):
+    """They are rejected as a whole, as they came, and acknowledged; the connection stays."""
+    no_properties = b"\0" if protocol == "5" else b""
+    cases = [(topic, no_properties + behind, shown, why) for topic, behind, shown, why in BAD_TOPICS]
+    cases += BAD_PROPERTIES if protocol == "5" else []
+    daemon = make_daemon(broker, [COUNT], conf={"subscriber site": {"protocol": protocol}})
+    connection = broker.wait_subscribed()
+    deliveries = []
+    for n, (topic, behind, _, _) in enumerate(cases):
+        deliveries += broker.route("count/1", count(n))
+        deliveries.append(publish_as_is(broker, connection, topic, behind, qos))
+    deliveries += broker.route("count/1", count(len(cases)))
+    broker.wait_done(deliveries)
+    assert database.column("SELECT n FROM telemetry.count ORDER BY n") == list(range(len(cases) + 1))
+    rejects = database.query("SELECT topic, payload, payload_length, qos, mapping, source, reason, detail"
+                             " FROM sensorlog.reject ORDER BY id")
+    assert [(topic, bytes(payload), *rest) for topic, payload, *rest, _ in rejects] == [
+        (shown, behind, len(behind), qos, None, "site", "malformed PUBLISH") for _, behind, shown, _ in cases]
+    for (*_, detail), (*_, why) in zip(rejects, cases):
+        assert why in detail
+    assert len(broker.connections) == 1
+    assert daemon.messages("rejected") == len(cases)
+    assert daemon.metric("sensorlog_parts_total", mapping="count", verdict="rejected") == 0
+    assert len(daemon.log.find(r"warning.*site: the broker breaks the protocol")) == 1
+
+
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+def test_a_malformed_message_comes_again(make_daemon, broker, database, protocol):
+    """Before it is acknowledged: it is known by what came, as any other is."""
+    make_daemon(broker, [COUNT], conf={"subscriber site": {"protocol": protocol}})
+    connection = broker.wait_subscribed()
+    with database.locked("sensorlog.reject"):
+        delivery = publish_as_is(broker, connection, b"count/\xff", b"\0", qos=2)
+        wait_until(database.backends_waiting_for_a_lock, "the daemon to wait for the lock")
+        connection.send(wire.packet("PUBLISH", b"\0\7count/\xff" + struct.pack(">H", delivery.pid) + b"\0", 0xC))
+    broker.wait_done([delivery] + broker.route("count/1", count(1)))
+    assert database.column("SELECT topic FROM sensorlog.reject") == [r"count/\xFF"]
+    assert len(broker.connections) == 1
+
+
+MALFORMED_HUGE = 2 * 1024 * 1024
+
+
+def test_huge_and_malformed(make_daemon, broker, database):
+    """What is read through is told by its true lengths: payload, or properties."""
+    make_daemon(broker, [COUNT])
+    connection = broker.wait_subscribed()
+    deliveries = broker.route("count/1", count(1))
+    deliveries.append(publish_as_is(broker, connection, b"a/#", b"\0" + b"x" * MALFORMED_HUGE))
+    deliveries.append(publish_as_is(broker, connection, b"a/b", b"\xff\xff\xff\x7f" + b"x" * MALFORMED_HUGE))
+    deliveries.append(connection.publish("count/1", b"7" * 11, properties={"user_property": [("k", "v" * 60000)] * 25}))
+    deliveries += broker.route("count/1", count(2))
+    broker.wait_done(deliveries)
+    assert database.column("SELECT n FROM telemetry.count ORDER BY n") == [1, 2]
+    rejects = database.query("SELECT topic, payload, payload_length, properties, mapping, reason"
+                             " FROM sensorlog.reject ORDER BY id")
+    assert [(topic, bytes(payload), *rest) for topic, payload, *rest in rejects] == [
+        ("a/#", b"\0" + b"x" * 65535, MALFORMED_HUGE + 1, None, None, "malformed PUBLISH"),
+        ("a/b", b"\xff\xff\xff\x7f" + b"x" * 65532, MALFORMED_HUGE + 4, None, None, "malformed PUBLISH"),
+        ("count/1", b"", 11, None, None, "properties too large"),
+    ]
+    assert str(25 * 60006) in database.value("SELECT detail FROM sensorlog.reject ORDER BY id DESC LIMIT 1")
+    assert len(broker.connections) == 1

@@ -283,7 +283,8 @@ def test_acknowledgements_of_a_lost_connection_are_void(make_daemon, broker, dat
 @pytest.mark.parametrize("garbage", [
     bytes.fromhex("3606000161000178"),          # PUBLISH of QoS 3
     bytes.fromhex("32050001610000"),            # packet id 0
-    bytes.fromhex("300400012378"),              # a wildcard in a topic
+    bytes.fromhex("300400036161"),              # a topic longer than its packet
+    bytes.fromhex("3203000161"),                # no packet id
     bytes.fromhex("300400016100") + b"\xff" * 5, # a good one, and then none at all
     bytes.fromhex("ffffffffffff"),
     bytes.fromhex("20020000"),                  # a second CONNACK

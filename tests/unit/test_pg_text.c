@@ -10,6 +10,9 @@
 #include "store/pg_address.h"
 #include "store_rig.h"
 
+// More than 63 letters are no label of a name, so no server has to be asked.
+#define NO_NAME "a2345678901234567890123456789012345678901234567890123456789012345.test"
+
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 // ---- what libpq is given ----
@@ -48,23 +51,25 @@ static void hosts_are_resolved_before(void **state)
     static const struct {
         const char *conninfo, *found;
     } cases[] = {
-        {"host=127.0.0.1",
-         "host=127.0.0.1 hostaddr=127.0.0.1 application_name=me keepalives_idle=10"},
-        {"host=::1 port=5433",
-         "host=::1 hostaddr=::1 port=5433 application_name=me keepalives_idle=10"},
+        // Sockets and addresses pass as they are.
+        {"host=127.0.0.1", "host=127.0.0.1 application_name=me keepalives_idle=10"},
         {"host=127.0.0.1,/run/x,::1 port=1,,3 keepalives_idle=60",
-         "host=127.0.0.1,/run/x,::1 hostaddr=127.0.0.1,,::1 port=1,,3 application_name=me"
-         " keepalives_idle=60"},
-        {"host=127.0.0.1,127.0.0.2 port=5433",
-         "host=127.0.0.1,127.0.0.2 hostaddr=127.0.0.1,127.0.0.2 port=5433,5433"
-         " application_name=me keepalives_idle=10"},
+         "host=127.0.0.1,/run/x,::1 port=1,,3 application_name=me keepalives_idle=60"},
         {"host=/run/postgresql dbname=telemetry",
-         "host=/run/postgresql hostaddr= application_name=me keepalives_idle=10 dbname=telemetry"},
+         "host=/run/postgresql application_name=me keepalives_idle=10 dbname=telemetry"},
         {"host=db.test hostaddr=10.0.0.1 application_name=other",
          "host=db.test hostaddr=10.0.0.1 application_name=other keepalives_idle=10"},
-        {"postgresql://u@127.0.0.1:5433/d",
-         "host=127.0.0.1 hostaddr=127.0.0.1 port=5433 application_name=me keepalives_idle=10"
-         " dbname=d"},
+        {"postgresql://u@[::1]:5433/d",
+         "host=::1 port=5433 application_name=me keepalives_idle=10 dbname=d"},
+        // A name that is none is left out; each of the others keeps its port.
+        {"host=" NO_NAME ",127.0.0.1,/run/x,::1 port=1,2,3,",
+         "host=127.0.0.1,/run/x,::1 hostaddr=127.0.0.1,,::1 port=2,3, application_name=me"
+         " keepalives_idle=10"},
+        {"host=127.0.0.1," NO_NAME ",127.0.0.2 port=5433",
+         "host=127.0.0.1,127.0.0.2 hostaddr=127.0.0.1,127.0.0.2 port=5433,5433"
+         " application_name=me keepalives_idle=10"},
+        {"host=" NO_NAME ",127.0.0.1",
+         "host=127.0.0.1 hostaddr=127.0.0.1 application_name=me keepalives_idle=10"},
     };
     struct loop *loop = loop_new();
     struct worker *worker = worker_new(loop, 1);
@@ -78,6 +83,7 @@ static void hosts_are_resolved_before(void **state)
     }
     struct found cancelled = {.loop = loop}, last = {.loop = loop};
     pg_address_cancel(pg_address_start(worker, "host=127.0.0.1", "me", take_address, &cancelled));
+    pg_address_cancel(pg_address_start(worker, "host=" NO_NAME, "me", take_address, &cancelled));
     pg_address_cancel(NULL);
     pg_address_start(worker, "host=127.0.0.1", "me", take_address, &last);
     loop_run(loop);

@@ -278,8 +278,8 @@ static void a_cancelled_name_is_not_told(void **state)
     struct lookup cancelled = {.rig = rig}, other = {.rig = rig};
     struct job blocker = new_job(rig, true);
     submit(&blocker);
-    struct resolve *resolve = resolve_start(rig->worker, "127.0.0.1", 1, looked_up, &cancelled);
-    resolve_start(rig->worker, "127.0.0.1", 2, looked_up, &other);
+    struct resolve *resolve = resolve_start(rig->worker, "localhost", 1, looked_up, &cancelled);
+    resolve_start(rig->worker, "localhost", 2, looked_up, &other);
     resolve_cancel(resolve);
     resolve_cancel(NULL);
     sem_post(&blocker.go);
@@ -287,6 +287,20 @@ static void a_cancelled_name_is_not_told(void **state)
         loop_run(rig->loop);
     assert_int_equal(cancelled.called, 0);
     assert_int_equal(other.port, 2);
+}
+
+static void an_address_does_not_queue_behind_names(void **state)
+{
+    struct rig *rig = *state;
+    struct job blocker = new_job(rig, true);
+    submit(&blocker);
+    struct lookup lookup = {.rig = rig};
+    resolve_start(rig->worker, "127.0.0.1", 3, looked_up, &lookup);
+    loop_run(rig->loop); // the only thread is busy
+    assert_int_equal(lookup.port, 3);
+    sem_post(&blocker.go);
+    while (!blocker.done)
+        loop_run(rig->loop);
 }
 
 int main(void)
@@ -302,6 +316,7 @@ int main(void)
         TEST(several_threads_work_at_once),
         TEST(names_are_resolved),
         TEST(a_cancelled_name_is_not_told),
+        TEST(an_address_does_not_queue_behind_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
