@@ -64,15 +64,23 @@ static void subscriber_stopped(void *arg)
 static void disconnect_all(void *arg)
 {
     struct daemon *daemon = arg;
-    if (daemon->stopping_subscribers > 0) { // the time for that is over too
-        loop_stop(daemon->loop);
+    if (daemon->stopping_subscribers > 0) // they are at it
         return;
-    }
     size_t count = daemon->configuration.settings.subscriber_count;
     daemon->stopping_subscribers = count;
     loop_timer_start(daemon->deadline, DISCONNECT_MS);
     for (size_t i = 0; i < count; i++)
         subscriber_stop(daemon->subscribers[i], subscriber_stopped, daemon);
+}
+
+// The time for what is under way is over.
+static void deadline_passed(void *arg)
+{
+    struct daemon *daemon = arg;
+    if (daemon->stopping_subscribers > 0)
+        loop_stop(daemon->loop);
+    else
+        disconnect_all(daemon);
 }
 
 static void stop(int number, void *arg)
@@ -161,7 +169,7 @@ static bool make(struct daemon *daemon)
     daemon->refused_limit.interval_ms = REPEAT_LOG_MS;
     daemon->loop = loop_new();
     daemon->worker = worker_new(daemon->loop, WORKER_THREADS);
-    daemon->deadline = loop_timer_new(daemon->loop, disconnect_all, daemon);
+    daemon->deadline = loop_timer_new(daemon->loop, deadline_passed, daemon);
     make_store(daemon);
     daemon->pipeline = pipeline_new(daemon->configuration.mappings.items,
                                     daemon->configuration.mappings.count, daemon->writer);

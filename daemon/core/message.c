@@ -44,9 +44,10 @@ static void put_property_texts(uint8_t **at, struct message_property *properties
 struct message *message_new(struct message_source *source, struct budget *budget,
                             const struct message_parts *parts)
 {
+    size_t detail_size = parts->flaw ? strlen(parts->flaw_detail) + 1 : 0;
     size_t size = sizeof(struct message) + properties_size(parts) +
                   parts->subscription_count * sizeof *parts->subscriptions + parts->topic_length +
-                  parts->client_id_length + parts->payload_length;
+                  parts->client_id_length + parts->payload_length + detail_size;
     struct message *message = mem_alloc(size);
     uint8_t *at = (uint8_t *)(message + 1);
     struct message_property *properties = put_properties(&at, parts);
@@ -59,6 +60,7 @@ struct message *message_new(struct message_source *source, struct budget *budget
         .subscriptions = put(&at, parts->subscriptions,
                              parts->subscription_count * sizeof *parts->subscriptions),
         .subscription_count = parts->subscription_count,
+        .flaw = parts->flaw,
         .topic_length = parts->topic_length,
         .client_id_length = parts->client_id_length,
         .payload_length = parts->payload_length,
@@ -74,6 +76,8 @@ struct message *message_new(struct message_source *source, struct budget *budget
         message->client_id = put(&at, parts->client_id, parts->client_id_length);
     message->payload = put(&at, parts->payload, parts->payload_length);
     put_property_texts(&at, properties, parts->property_count);
+    if (parts->flaw)
+        message->flaw_detail = put(&at, parts->flaw_detail, detail_size);
     books_receive(&source->books);
     budget_take(budget, size);
     return message;

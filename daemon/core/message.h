@@ -43,6 +43,8 @@ struct message {
     int64_t received_us; // arrival, microseconds since 1970
     const char *topic;   // not NUL-terminated, like all of the following
     const uint8_t *payload;
+    // NULL, or why it is to be rejected as a whole: static text, and a copy of more text.
+    const char *flaw, *flaw_detail;
     const char *client_id; // of the publisher; NULL where the source cannot know it
     const struct message_property *properties;
     // Identifiers the broker sent with it; none: it may match any mapping.
@@ -66,6 +68,7 @@ struct message_parts {
     const void *payload;
     const struct message_property *properties;
     const uint32_t *subscriptions;
+    const char *flaw, *flaw_detail; // NULL, or static text and more text
     uint32_t topic_length, client_id_length;
     uint32_t property_count, subscription_count;
     size_t payload_length;

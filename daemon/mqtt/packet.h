@@ -115,6 +115,12 @@ enum packet_status packet_parse_publish_start(const struct packet_frame *frame, 
                                               struct packet *packet, struct packet_error *error)
     __attribute__((warn_unused_result));
 
+// As much as can be told of a PUBLISH that is refused, or of which the start ends too soon: the
+// topic, unchecked, the packet identifier and, as its payload, all bytes of start behind them.
+// False where not even that much is sound.
+bool packet_salvage_publish(const struct packet_frame *frame, struct bytes start, uint8_t version,
+                            struct packet *packet) __attribute__((warn_unused_result));
+
 // Writes the whole packet. The fields are the caller's to get right; bad is set if it does not fit,
 // or if a string or the packet is longer than MQTT can say.
 void packet_write(struct bytes_writer *w, const struct packet *packet);

@@ -15,14 +15,18 @@ static bool topic_check(struct packet_input *in, const struct packet *packet)
     return true;
 }
 
+static void flags_read(const struct packet_frame *frame, struct packet_publish *publish)
+{
+    publish->retain = frame->flags & 1;
+    publish->qos = frame->flags >> 1 & 3;
+    publish->dup = frame->flags >> 3 & 1;
+    publish->packet_id = 0;
+}
+
 bool packet_parse_publish(struct packet_input *in, struct packet *packet)
 {
     struct packet_publish *publish = &packet->publish;
-    uint8_t flags = in->frame->flags;
-    publish->retain = flags & 1;
-    publish->qos = flags >> 1 & 3;
-    publish->dup = flags >> 3 & 1;
-    publish->packet_id = 0;
+    flags_read(in->frame, publish);
     if (!packet_read_string(in, &publish->topic, "topic name is not well-formed UTF-8"))
         return false;
     if (publish->qos > 0 && !packet_read_id(in, &publish->packet_id))
@@ -31,6 +35,22 @@ bool packet_parse_publish(struct packet_input *in, struct packet *packet)
         return false;
     publish->payload = bytes_read(&in->r, bytes_left(&in->r));
     return true;
+}
+
+bool packet_salvage_publish(const struct packet_frame *frame, struct bytes start, uint8_t version,
+                            struct packet *packet)
+{
+    struct packet_publish *publish = &packet->publish;
+    struct bytes_reader r = bytes_reader(start);
+    packet->type = PACKET_PUBLISH;
+    packet->version = version;
+    packet->properties.present = 0;
+    flags_read(frame, publish);
+    publish->topic = bytes_read_counted(&r);
+    if (publish->qos > 0)
+        publish->packet_id = bytes_read_u16(&r);
+    publish->payload = bytes_read(&r, bytes_left(&r));
+    return !r.bad && (publish->qos == 0 || publish->packet_id != 0);
 }
 
 void packet_body_publish(struct bytes_writer *w, const struct packet *packet)

@@ -178,6 +178,14 @@ static bool place_check(const struct property *property, uint32_t id, unsigned p
     return true;
 }
 
+// Brokers pass on what a publisher has set out of range, and the message is good without it. Not
+// dropped is what says which message it is, and what may be a reading: a User Property.
+static bool can_be_dropped(uint32_t id, unsigned place, enum packet_sender from)
+{
+    return place == PACKET_PUBLISH && from == PACKET_FROM_SERVER && id != PROPERTY_TOPIC_ALIAS &&
+           id != PROPERTY_SUBSCRIPTION_ID && id != PROPERTY_USER;
+}
+
 static bool property_parse_one(struct bytes_reader *r, unsigned place, enum packet_sender from,
                                struct property_set *set, struct packet_error *error)
 {
@@ -192,7 +200,7 @@ static bool property_parse_one(struct bytes_reader *r, unsigned place, enum pack
         return packet_fail(error, REASON_MALFORMED_PACKET,
                            "a property runs past the end of the properties");
     if (!value_check(property, &value, error))
-        return false;
+        return can_be_dropped(id, place, from);
     char *field = (char *)set + property->offset;
     if (is_number(property))
         memcpy(field, &value.number, sizeof(value.number));

@@ -70,7 +70,9 @@ static inline bool property_has(const struct property_set *set, enum property_id
 }
 
 // Reads a length and the properties, which point into the input, and checks them for this place and
-// sender. On false *error says why, unless the reader is bad. [MQTT-2.2.2]
+// sender. On false *error says why, unless the reader is bad. [MQTT-2.2.2] Of a PUBLISH from a
+// server a property with a value that is not allowed is taken for absent, where the message does
+// not need it.
 bool property_parse(struct bytes_reader *r, unsigned place, enum packet_sender from,
                     struct property_set *set, struct packet_error *error);
 // Writes the length and the properties that are present, in order of their identifiers.

@@ -302,6 +302,7 @@ struct subscriber *subscriber_new(struct loop *loop, struct worker *worker, stru
     sub->timer = loop_timer_new(loop, timer_due, sub);
     sub->ping = loop_timer_new(loop, ping_due, sub);
     sub->acks = bytes_writer(sub->ack_bytes, sizeof sub->ack_bytes);
+    sub->flaw_limit.interval_ms = FLAW_LOG_MS;
     window_init(&sub->window, options->window);
     return sub;
 }
@@ -321,6 +322,7 @@ void subscriber_free(struct subscriber *sub)
     free(sub->exchanges);
     free(sub->properties);
     free(sub->identifiers);
+    free(sub->topic);
     free(sub->assigned_id);
     free(sub);
 }

@@ -12,6 +12,7 @@
 #define STOP_TIMEOUT_MS 1000
 #define PAYLOAD_KEEP 65536             // of a payload above max_payload, at most
 #define PUBLISH_HEAD_KEEP (128 * 1024) // of what stands before such a payload
+#define FLAW_LOG_MS 60000              // a malformed PUBLISH is logged again after so long
 #define UNSENT_MAX (1024 * 1024)       // bytes that a broker may leave unread before it is given up
 
 enum subscriber_state {
@@ -57,6 +58,14 @@ struct exchange {
     uint64_t hash;
     uint32_t generation; // low bits of the message's
     uint8_t state;
+};
+
+// A PUBLISH that came, of which the packet may have a start only.
+struct received {
+    struct packet packet;
+    uint64_t full_length; // of the payload
+    const char *flaw;     // NULL, or why it is not to be decoded; detail says more
+    char detail[120];
 };
 
 struct subscriber {
@@ -116,6 +125,8 @@ struct subscriber {
     size_t property_capacity;
     uint32_t *identifiers; // scratch
     size_t identifier_capacity;
+    char *topic; // scratch
+    struct log_limit flaw_limit;
 };
 
 // Has the rest done at the end of this turn of the loop: once for all that is settled in it.
@@ -172,6 +183,11 @@ void subscriber_memorise(struct subscriber *sub);
 // Puts what is written in doubt, or takes the doubt back.
 void subscriber_doubt(struct subscriber *sub);
 void subscriber_believe(struct subscriber *sub);
+
+// subscriber_parse.c
+// False where not even topic and packet identifier can be told: the connection was given up then.
+bool subscriber_parse_publish(struct subscriber *sub, const struct packet_frame *frame,
+                              struct bytes body, struct received *received);
 
 // subscriber_receive.c
 enum conn_next subscriber_take_publish(struct subscriber *sub, const struct packet_frame *frame,

@@ -108,12 +108,6 @@ static uint32_t identifiers_take(struct subscriber *sub, const struct packet *pa
     return count;
 }
 
-// What came, of which the packet may have a start only.
-struct received {
-    struct packet packet;
-    uint64_t full_length; // of the payload
-};
-
 static void hand_up(struct subscriber *sub, const struct received *received, uint64_t ticket)
 {
     const struct packet_publish *publish = &received->packet.publish;
@@ -124,6 +118,8 @@ static void hand_up(struct subscriber *sub, const struct received *received, uin
         .payload = publish->payload.data,
         .payload_length = publish->payload.length,
         .full_length = received->full_length,
+        .flaw = received->flaw,
+        .flaw_detail = received->detail,
         .qos = publish->qos,
         .dup = publish->dup,
         .retain = publish->retain,
@@ -233,48 +229,6 @@ static bool take_acknowledged(struct subscriber *sub, const struct received *rec
     return true;
 }
 
-// A PUBLISH that was read through; without properties, where they alone fill what was kept.
-static bool parse_start(struct subscriber *sub, const struct packet_frame *frame, struct bytes body,
-                        struct packet *packet, struct packet_error *error)
-{
-    enum packet_status status =
-        packet_parse_publish_start(frame, body, sub->version, PACKET_FROM_SERVER, packet, error);
-    if (status == PACKET_MORE) {
-        status =
-            packet_parse_publish_start(frame, body, PACKET_V311, PACKET_FROM_SERVER, packet, error);
-        packet->publish.payload.length = 0;
-    }
-    return status == PACKET_OK;
-}
-
-static bool parse(struct subscriber *sub, const struct packet_frame *frame, struct bytes body,
-                  struct received *received)
-{
-    struct packet *packet = &received->packet;
-    struct packet_error error = {REASON_MALFORMED_PACKET, "PUBLISH"};
-    bool whole = body.length == frame->body_length;
-    bool parsed =
-        whole ? packet_parse(frame, body.data, sub->version, PACKET_FROM_SERVER, packet, &error)
-              : parse_start(sub, frame, body, packet, &error);
-    if (parsed && property_has(&packet->properties, PROPERTY_TOPIC_ALIAS)) { // [MQTT-3.3.2-11]
-        parsed = false;
-        error =
-            (struct packet_error){REASON_TOPIC_ALIAS_INVALID, "a topic alias, none are allowed"};
-    }
-    if (!parsed) {
-        subscriber_refuse(sub, error.reason, error.text);
-        return false;
-    }
-    struct bytes *payload = &packet->publish.payload;
-    received->full_length = payload->length + (frame->body_length - body.length);
-    size_t most = sub->options->max_payload;
-    if (received->full_length > most && most > PAYLOAD_KEEP)
-        most = PAYLOAD_KEEP;
-    if (payload->length > most)
-        payload->length = most;
-    return true;
-}
-
 enum conn_next subscriber_take_publish(struct subscriber *sub, const struct packet_frame *frame,
                                        struct bytes body)
 {
@@ -285,7 +239,7 @@ enum conn_next subscriber_take_publish(struct subscriber *sub, const struct pack
         return CONN_HOLD;
     }
     struct received received;
-    if (!parse(sub, frame, body, &received))
+    if (!subscriber_parse_publish(sub, frame, body, &received))
         return CONN_HOLD;
     if (qos == 0)
         hand_up(sub, &received, 0);

@@ -156,10 +156,23 @@ static void take_part(void *arg, void *value)
                          error.detail, "");
 }
 
+// No mapping has a part in it: its topic may be none.
+static void reject_whole(struct pipeline *pipeline, struct message *message)
+{
+    batch_add_reject(writer_begin(pipeline->writer), NULL, message, message->flaw,
+                     message->flaw_detail, "");
+    writer_end(pipeline->writer);
+    message_release(message, VERDICT_NONE, NULL);
+}
+
 void pipeline_take(struct pipeline *pipeline, struct message *message)
 {
     struct taking taking = {.pipeline = pipeline, .message = message};
 
+    if (message->flaw) {
+        reject_whole(pipeline, message);
+        return;
+    }
     topic_tree_match(pipeline->tree, message->topic, message->topic_length, take_part, &taking);
     if (taking.batch)
         writer_end(pipeline->writer);

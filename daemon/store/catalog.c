@@ -8,11 +8,11 @@
 #include "store/catalog_internal.h"
 
 enum {
-    RETRY_MIN_MS = 500,
-    RETRY_MAX_MS = 30000,
     COMPLAINTS_MS = 600000, // between lines about a table that cannot be changed
     TICK_MS = 60000,        // between looks at the clock, and at stopped targets' tables
 };
+
+static const struct backoff BACKOFF = {.minimum_ms = 500, .maximum_ms = 30000};
 
 // ---- the clock ----
 
@@ -29,14 +29,14 @@ static void tick(void *arg)
 {
     struct catalog *catalog = arg;
     loop_timer_start(catalog->tick, TICK_MS);
-    if (!catalog->ready || !list_empty(&catalog->jobs))
+    if (!catalog->ready)
         return;
     int64_t now_us = loop_wall_us(), times[CATALOG_AHEAD];
     for (size_t i = 0; i < catalog->table_count; i++) {
         struct catalog_table *table = &catalog->tables[i];
         bool ahead = catalog->options.migrate && now_us >= table->ahead_due_us &&
                      catalog_ahead(table, now_us, times) > 0;
-        if (ahead || has_stopped(table))
+        if ((ahead || has_stopped(table)) && !catalog_table_has_job(catalog, table))
             catalog_job_add(catalog, JOB_LOOK, table, NULL, NULL);
     }
 }
@@ -56,6 +56,7 @@ static struct catalog_table *table_for(struct catalog *catalog, const struct tar
                                     .name = target->table,
                                     .partition_by = target->partition,
                                     .complaints = {.interval_ms = COMPLAINTS_MS},
+                                    .backoff = BACKOFF,
                                     .full = mem_printf("%s.%s", schema, name)};
     free(name);
     free(schema);
@@ -78,7 +79,7 @@ struct catalog *catalog_new(struct loop *loop, struct worker *worker, struct tar
 {
     struct catalog *catalog = mem_zalloc(sizeof *catalog);
     catalog->options = *options;
-    catalog->backoff = (struct backoff){.minimum_ms = RETRY_MIN_MS, .maximum_ms = RETRY_MAX_MS};
+    catalog->backoff = BACKOFF;
     // One more than there may be, for the pointers of table_of must not move and count may be 0.
     catalog->tables = mem_zalloc((count + 1) * sizeof *catalog->tables);
     catalog->table_of = mem_zalloc((count + 1) * sizeof(struct catalog_table *));
@@ -98,6 +99,7 @@ static void table_fini(struct catalog_table *table)
     free(table->targets);
     free(table->ranges);
     free(table->findings);
+    free(table->trouble);
     free(table->full);
 }
 
@@ -146,6 +148,9 @@ const char *catalog_state(const struct catalog *catalog)
         return catalog->refused;
     if (catalog->trouble)
         return catalog->trouble;
+    for (size_t i = 0; i < catalog->table_count; i++)
+        if (catalog->tables[i].trouble)
+            return catalog->tables[i].trouble;
     return catalog->ready ? "ok" : "looking at schema and tables";
 }
 

@@ -33,7 +33,8 @@ void catalog_start(struct catalog *catalog, catalog_fn *ready, void *arg);
 // Does the same once more, where it is done: the schema has gone. ready is called again.
 void catalog_begin_again(struct catalog *catalog);
 bool catalog_ready(const struct catalog *catalog);
-// One line for STATUS= while it is not ready: what is in the way, if anything; until the next call.
+// One line for STATUS=: "ok", or what is in the way of schema or partitions, be it ready or not;
+// valid until the loop goes on.
 const char *catalog_state(const struct catalog *catalog);
 
 // Whether the target's table takes rows of this time (µs since 1970) now: it has the partition or

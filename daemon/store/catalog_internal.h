@@ -36,6 +36,10 @@ struct catalog_table {
     int64_t ahead_due_us; // wall clock: partitions ahead are not tried before
     char *findings;       // lines, or NULL
     struct log_limit complaints;
+    // After an error that passes: none of its jobs runs before due_ms, and others go first.
+    char *trouble; // a line for people, or NULL
+    int64_t due_ms;
+    struct backoff backoff;
 };
 
 enum catalog_job_kind {
@@ -67,11 +71,13 @@ struct catalog {
     struct catalog_table *tables;
     size_t table_count;
     struct catalog_table **table_of; // by target->index
-    struct list jobs;                // the head is running where running is set
-    bool running, connecting, ready;
+    struct list jobs;                // JOB_START first; the others need what it makes
+    struct catalog_job *running;     // one of them, or NULL
+    bool connecting, ready;
     size_t migration; // that is being applied
     char *refused;    // why the migrations were, or NULL
-    char *trouble;    // of the connection, as logged last; NULL where all is well
+    char *trouble;    // of the connection or schema, as logged last; NULL where all is well
+    int64_t due_ms;   // nothing runs before
     char *findings;   // for catalog_findings
     catalog_fn *ready_fn;
     void *ready_arg;
@@ -84,15 +90,17 @@ struct catalog {
 
 void catalog_jobs_init(struct catalog *catalog, struct loop *loop, struct worker *worker);
 void catalog_jobs_fini(struct catalog *catalog);
-// Adds a job to the queue's end; done may be NULL.
+// Adds a job; done may be NULL.
 struct catalog_job *catalog_job_add(struct catalog *catalog, enum catalog_job_kind kind,
                                     struct catalog_table *table, catalog_fn *done, void *arg);
+
+bool catalog_table_has_job(const struct catalog *catalog, const struct catalog_table *table);
 
 // The running one.
 
 static inline struct catalog_job *catalog_job(const struct catalog *catalog)
 {
-    return list_entry(catalog->jobs.next, struct catalog_job, node);
+    return catalog->running;
 }
 
 // The running job is done, or refused where detail says why.
@@ -107,8 +115,8 @@ static inline bool catalog_may_change(const struct catalog *catalog)
 void catalog_migrated(struct catalog *catalog, const char *refused);
 // The look at the job's table, and what follows from it, is done.
 void catalog_table_done(struct catalog *catalog);
-// Runs the job again from its beginning, after a while.
-void catalog_job_again(struct catalog *catalog, const char *why);
+// All jobs wait a while; then the running one begins again.
+void catalog_wait(struct catalog *catalog, const char *why);
 
 enum catalog_error {
     ERROR_PASSING, // a lock, a shutdown: again after a while
@@ -116,8 +124,12 @@ enum catalog_error {
     ERROR_REFUSED,
 };
 enum catalog_error catalog_error_of(const char *sqlstate);
-// For an error of the running job's query: true where it was passing and the job will run again.
+// For an error of the running job's query: true where it was passing and all jobs wait.
 bool catalog_passing(struct catalog *catalog, const struct pg_result *result);
+// The same for an error at the job's table: only that table's jobs wait, and others go on.
+bool catalog_table_passing(struct catalog *catalog, const struct pg_result *result);
+// Whether the server takes no writes at all, whatever the table.
+bool catalog_is_read_only(const struct pg_result *result);
 
 // ---- the steps; each ends by one of the calls above ----
 

@@ -11,11 +11,12 @@ enum {
 };
 
 // The schema's SQL names all that is not in pg_catalog in full. Partitions wait for locks, but not
-// for long: inserts queue up behind who waits.
+// for long: inserts queue up behind who waits. A role may be read-only by default.
 static const char SETTINGS[] =
     "SET search_path = pg_catalog; SET lock_timeout = '3s'; SET TimeZone = 'UTC';"
     " SET DateStyle = 'ISO'; SET client_min_messages = warning;"
-    " SET default_transaction_isolation = 'read committed'";
+    " SET default_transaction_isolation = 'read committed';"
+    " SET default_transaction_read_only = off";
 
 // ---- jobs ----
 
@@ -36,41 +37,103 @@ struct catalog_job *catalog_job_add(struct catalog *catalog, enum catalog_job_ki
     job->table = table;
     job->done = done;
     job->arg = arg;
-    list_append(&catalog->jobs, &job->node);
+    if (kind == JOB_START)
+        list_prepend(&catalog->jobs, &job->node);
+    else
+        list_append(&catalog->jobs, &job->node);
     loop_task_schedule(catalog->work);
     return job;
+}
+
+bool catalog_table_has_job(const struct catalog *catalog, const struct catalog_table *table)
+{
+    list_each (node, &catalog->jobs) {
+        const struct catalog_job *job = list_entry(node, struct catalog_job, node);
+        if (job->kind != JOB_START && job->table == table)
+            return true;
+    }
+    return false;
+}
+
+// ---- waiting ----
+
+// What is said for people and when it is tried again: of the catalog as a whole, or of a table.
+
+static void keep_trouble(char **trouble, char *why)
+{
+    if (!*trouble || strcmp(*trouble, why) != 0) // the same is logged once
+        log_warn("postgres: schema and partitions wait: %s", why);
+    free(*trouble);
+    *trouble = why;
+}
+
+static void calm(struct catalog *catalog)
+{
+    backoff_reset(&catalog->backoff);
+    free(catalog->trouble);
+    catalog->trouble = NULL;
+}
+
+static void calm_table(struct catalog_table *table)
+{
+    backoff_reset(&table->backoff);
+    free(table->trouble);
+    table->trouble = NULL;
+    table->due_ms = 0;
+}
+
+void catalog_wait(struct catalog *catalog, const char *why)
+{
+    keep_trouble(&catalog->trouble, mem_strdup(why));
+    catalog->running = NULL;
+    catalog->due_ms = loop_now_ms() + backoff_next_ms(&catalog->backoff);
+    loop_task_schedule(catalog->work);
+}
+
+static void start_next_table(struct catalog *catalog);
+
+// The start goes on without the table. Nothing is known of it, so its rows wait, for a job of its
+// own.
+static void leave_table(struct catalog *catalog, struct catalog_table *table, const char *why)
+{
+    char *finding = mem_printf("it cannot be looked at or changed now: %s", why);
+    catalog_judge_missing(table, finding, false);
+    free(finding);
+    if (!catalog_table_has_job(catalog, table))
+        catalog_job_add(catalog, JOB_LOOK, table, NULL, NULL);
+    start_next_table(catalog);
+}
+
+static void table_wait(struct catalog *catalog, const char *why)
+{
+    struct catalog_job *job = catalog_job(catalog);
+    struct catalog_table *table = job->table;
+    calm(catalog); // the server has answered
+    keep_trouble(&table->trouble, mem_printf("table %s: %s", table->full, why));
+    table->due_ms = loop_now_ms() + backoff_next_ms(&table->backoff);
+    if (job->kind == JOB_START) {
+        leave_table(catalog, table, why);
+        return;
+    }
+    catalog->running = NULL;
+    loop_task_schedule(catalog->work);
 }
 
 void catalog_job_finish(struct catalog *catalog, bool ok, const char *detail)
 {
     struct catalog_job *job = catalog_job(catalog);
     list_remove(&job->node);
-    catalog->running = false;
-    backoff_reset(&catalog->backoff);
-    free(catalog->trouble);
-    catalog->trouble = NULL;
+    catalog->running = NULL;
+    calm(catalog);
+    if (job->kind != JOB_START)
+        calm_table(job->table);
     if (job->done)
         job->done(job->arg, ok, detail);
     job_free(job);
     loop_task_schedule(catalog->work);
 }
 
-// The same trouble is logged once.
-static void trouble(struct catalog *catalog, const char *why)
-{
-    if (catalog->trouble && strcmp(catalog->trouble, why) == 0)
-        return;
-    log_warn("postgres: schema and partitions wait: %s", why);
-    free(catalog->trouble);
-    catalog->trouble = mem_strdup(why);
-}
-
-void catalog_job_again(struct catalog *catalog, const char *why)
-{
-    trouble(catalog, why);
-    catalog->running = false;
-    loop_timer_start(catalog->retry, backoff_next_ms(&catalog->backoff));
-}
+// ---- errors ----
 
 enum catalog_error catalog_error_of(const char *sqlstate)
 {
@@ -91,11 +154,29 @@ enum catalog_error catalog_error_of(const char *sqlstate)
     return passes ? ERROR_PASSING : ERROR_REFUSED;
 }
 
+bool catalog_is_read_only(const struct pg_result *result)
+{
+    return strcmp(result->sqlstate, "25006") == 0;
+}
+
 bool catalog_passing(struct catalog *catalog, const struct pg_result *result)
 {
     if (catalog_error_of(result->sqlstate) != ERROR_PASSING)
         return false;
-    catalog_job_again(catalog, result->message);
+    char *why = mem_printf("%s%s", result->message,
+                           catalog_is_read_only(result) ? " (the server is a standby?)" : "");
+    catalog_wait(catalog, why);
+    free(why);
+    return true;
+}
+
+bool catalog_table_passing(struct catalog *catalog, const struct pg_result *result)
+{
+    if (catalog_is_read_only(result))
+        return catalog_passing(catalog, result);
+    if (catalog_error_of(result->sqlstate) != ERROR_PASSING)
+        return false;
+    table_wait(catalog, result->message);
     return true;
 }
 
@@ -115,8 +196,9 @@ static void look_at(struct catalog *catalog, struct catalog_table *table)
 static void started(struct catalog *catalog)
 {
     if (catalog->refused) {
-        catalog->running = false;
-        loop_timer_start(catalog->retry, REFUSED_MS);
+        catalog->running = NULL;
+        catalog->due_ms = loop_now_ms() + REFUSED_MS;
+        loop_task_schedule(catalog->work);
         catalog->ready_fn(catalog->ready_arg, false, catalog->refused);
         return;
     }
@@ -134,16 +216,24 @@ void catalog_migrated(struct catalog *catalog, const char *refused)
         started(catalog);
 }
 
-void catalog_table_done(struct catalog *catalog)
+static void start_next_table(struct catalog *catalog)
 {
-    struct catalog_job *job = catalog_job(catalog);
-    struct catalog_table *next = job->table + 1;
-    if (job->kind == JOB_LOOK)
-        catalog_job_finish(catalog, true, "");
-    else if (next < catalog->tables + catalog->table_count)
+    struct catalog_table *next = catalog_job(catalog)->table + 1;
+    if (next < catalog->tables + catalog->table_count)
         look_at(catalog, next);
     else
         started(catalog);
+}
+
+void catalog_table_done(struct catalog *catalog)
+{
+    struct catalog_job *job = catalog_job(catalog);
+    if (job->kind == JOB_LOOK) {
+        catalog_job_finish(catalog, true, "");
+        return;
+    }
+    calm_table(job->table);
+    start_next_table(catalog);
 }
 
 // ---- running jobs ----
@@ -158,10 +248,27 @@ static bool satisfied(const struct catalog_job *job)
     return true;
 }
 
-static void run_job(struct catalog *catalog)
+// The job to run next: one whose table is in no trouble, so that it does not wait behind locks of
+// others. NULL where none is due, and *due_ms is when.
+static struct catalog_job *next_job(const struct catalog *catalog, int64_t now_ms, int64_t *due_ms)
 {
-    struct catalog_job *job = catalog_job(catalog);
-    catalog->running = true;
+    struct catalog_job *second = NULL;
+    *due_ms = INT64_MAX;
+    list_each (node, &catalog->jobs) {
+        struct catalog_job *job = list_entry(node, struct catalog_job, node);
+        if (job->kind == JOB_START || !job->table->trouble)
+            return job;
+        if (job->table->due_ms < *due_ms)
+            *due_ms = job->table->due_ms;
+        if (!second && job->table->due_ms <= now_ms)
+            second = job;
+    }
+    return second;
+}
+
+static void run_job(struct catalog *catalog, struct catalog_job *job)
+{
+    catalog->running = job;
     if (job->kind == JOB_START)
         catalog_migrate(catalog);
     else if (job->kind == JOB_NEED && job->table->shape == SHAPE_RANGES)
@@ -170,39 +277,53 @@ static void run_job(struct catalog *catalog)
         look_at(catalog, job->table);
 }
 
+// Something is to be done: job, or nothing before due_ms.
+static void go_on(struct catalog *catalog, struct catalog_job *job, int64_t due_ms)
+{
+    int64_t now_ms = loop_now_ms();
+    if (catalog->due_ms > now_ms || !job) {
+        if (catalog->due_ms > now_ms)
+            due_ms = catalog->due_ms;
+        loop_timer_start(catalog->retry, due_ms > now_ms ? due_ms - now_ms : 0);
+    } else if (pg_connected(catalog->pg)) {
+        run_job(catalog, job);
+    } else {
+        catalog->connecting = true;
+        pg_connect(catalog->pg);
+    }
+}
+
 static void work(void *arg)
 {
     struct catalog *catalog = arg;
     if (catalog->running || catalog->connecting)
         return;
-    if (!list_empty(&catalog->jobs) && satisfied(catalog_job(catalog))) {
-        catalog_job_finish(catalog, true, ""); // which comes back here
-        return;
-    }
     if (list_empty(&catalog->jobs)) {
         if (pg_connected(catalog->pg))
             loop_timer_start(catalog->idle, IDLE_MS);
         return;
     }
-    loop_timer_stop(catalog->idle);
-    if (loop_timer_pending(catalog->retry))
-        return;
-    if (pg_connected(catalog->pg)) {
-        run_job(catalog);
+    int64_t due_ms;
+    struct catalog_job *job = next_job(catalog, loop_now_ms(), &due_ms);
+    if (job && satisfied(job)) {
+        catalog->running = job;
+        catalog_job_finish(catalog, true, ""); // which comes back here
         return;
     }
-    catalog->connecting = true;
-    pg_connect(catalog->pg);
+    loop_timer_stop(catalog->idle);
+    go_on(catalog, job, due_ms);
 }
 
 static void settings_made(void *arg, const struct pg_result *result)
 {
     struct catalog *catalog = arg;
     catalog->connecting = false;
-    if (result->ok)
+    if (result->ok) {
         loop_task_schedule(catalog->work);
-    else
-        catalog_job_again(catalog, result->message);
+        return;
+    }
+    pg_disconnect(catalog->pg);
+    catalog_wait(catalog, result->message);
 }
 
 static void up(void *arg)
@@ -217,7 +338,7 @@ static void down(void *arg, const char *why)
     catalog->connecting = false;
     loop_timer_stop(catalog->idle);
     if (!list_empty(&catalog->jobs))
-        catalog_job_again(catalog, why);
+        catalog_wait(catalog, why);
 }
 
 static void close_idle(void *arg)
@@ -244,7 +365,7 @@ void catalog_jobs_fini(struct catalog *catalog)
     loop_task_free(catalog->work);
     loop_timer_free(catalog->retry);
     loop_timer_free(catalog->idle);
-    while (!list_empty(&catalog->jobs))
-        job_free(catalog_job(catalog));
+    list_each (node, &catalog->jobs)
+        job_free(list_entry(node, struct catalog_job, node));
     free(catalog->trouble);
 }

@@ -16,6 +16,8 @@ static const int64_t AHEAD_RETRY_US = INT64_C(3600) * 1000000; // where a partit
 //                c 'n' not null, 'd' default, 'g' generated
 //   3 key:       name the unique index; a a column of it; b how many it has
 //   4 partition: a, b its bounds in microseconds, null where there is none; c 'default'
+// It takes no lock on the table or its partitions: pg_get_expr would, if it were told the
+// partition.
 static const char LOOK[] =
     "WITH rel AS (SELECT c.*, n.nspname"
     " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
@@ -50,7 +52,7 @@ static const char LOOK[] =
     " FROM rel JOIN pg_inherits h ON h.inhparent = rel.oid"
     " JOIN pg_class p ON p.oid = h.inhrelid AND p.relispartition"
     " CROSS JOIN LATERAL"
-    " (SELECT p.relname AS name, pg_get_expr(p.relpartbound, p.oid) AS bound) AS x"
+    " (SELECT p.relname AS name, pg_get_expr(p.relpartbound, 0) AS bound) AS x"
     " LEFT JOIN LATERAL"
     " regexp_match(x.bound, '^FOR VALUES FROM [(](.*)[)] TO [(](.*)[)]$') AS m ON true"
     " CROSS JOIN LATERAL (SELECT"
@@ -119,7 +121,8 @@ static void changed(void *arg, const struct pg_result *result)
         job->table->ahead_due_us = 0;
         log_info("postgres: %s table %s", missing ? "created" : "added columns to", table);
     } else if (catalog_error_of(result->sqlstate) != ERROR_RACE) {
-        if (catalog_passing(catalog, result))
+        job->table->shape = SHAPE_UNKNOWN; // its rows wait for the change, or for what follows
+        if (catalog_table_passing(catalog, result))
             return;
         free(job->refusal);
         job->refusal = mem_strdup(result->message);
@@ -214,7 +217,7 @@ static void looked(void *arg, const struct pg_result *result)
 {
     struct catalog *catalog = arg;
     struct catalog_job *job = catalog_job(catalog);
-    if (!result->ok && catalog_passing(catalog, result))
+    if (!result->ok && catalog_table_passing(catalog, result))
         return;
     if (result->ok) {
         take_ranges(job->table, result);

@@ -28,7 +28,7 @@ static void applied(void *arg, const struct pg_result *result)
         log_info("postgres: applied migration %s", migration->name);
         migrate_from(catalog, catalog->migration + 1);
     } else if (catalog_error_of(result->sqlstate) == ERROR_RACE) {
-        catalog_job_again(catalog, "another sensorlogd migrates at the same time");
+        catalog_wait(catalog, "another sensorlogd migrates at the same time");
     } else if (!catalog_passing(catalog, result)) {
         char *what = mem_printf("migration %s cannot be applied", migration->name);
         refuse_error(catalog, what, result);

@@ -33,6 +33,18 @@ static void refused(struct catalog *catalog, const struct pg_result *result)
     catalog_make_partitions(catalog);
 }
 
+// Partitions ahead can wait: the clock tries them again, and rows that need one do not wait for it.
+static void put_off(struct catalog *catalog, const struct pg_result *result)
+{
+    struct catalog_job *job = catalog_job(catalog);
+    if (log_limit_pass(&job->table->complaints, NULL))
+        log_warn("postgres: table %s: partitions ahead wait: %s", job->table->full,
+                 result->message);
+    job->table->ahead_due_us = 0;
+    job->count = job->next;
+    catalog_make_partitions(catalog);
+}
+
 static void made(void *arg, const struct pg_result *result)
 {
     struct catalog *catalog = arg;
@@ -47,7 +59,10 @@ static void made(void *arg, const struct pg_result *result)
         catalog_make_partitions(catalog);
     } else if (catalog_error_of(result->sqlstate) == ERROR_RACE && job->races++ < RACES_MAX) {
         catalog_look(catalog); // which comes back here
-    } else if (!catalog_passing(catalog, result)) {
+    } else if (job->kind != JOB_NEED && !catalog_is_read_only(result) &&
+               catalog_error_of(result->sqlstate) == ERROR_PASSING) {
+        put_off(catalog, result);
+    } else if (!catalog_table_passing(catalog, result)) {
         refused(catalog, result);
     }
 }

@@ -201,7 +201,7 @@ static void open_epoch(struct lane *lane)
     lane->raising = lane->epoch->raising = true;
     lane->raised = 0;
     lane_error_reset(lane);
-    if (pg_query(lane->pg, LANE_BEGIN, NULL, lane_check, lane) &&
+    if (pg_query(lane->pg, LANE_BEGIN_SQL, NULL, lane_check, lane) &&
         pg_query(lane->pg, "SET LOCAL lock_timeout = '2s'", NULL, lane_check, lane) &&
         pg_query(lane->pg, "SELECT sensorlog.raise_epoch($1::text)", &params, raised, lane) &&
         pg_query(lane->pg, "COMMIT", NULL, lane_check, lane))
@@ -249,12 +249,19 @@ static void made_durable(void *arg, const struct pg_result *result)
     }
 }
 
+static bool prepare(struct lane *lane, const char *name, const char *sql)
+{
+    static const struct pg_params untyped = {.count = 0};
+    return pg_prepare(lane->pg, name, sql, &untyped, lane_check, lane);
+}
+
 static void now_up(void *arg)
 {
+    static const char advance_sql[] =
+        "SELECT sensorlog.advance($1::text, $2::int8, $3::int4, $4::int8)";
     struct lane *lane = arg;
     const char *const values[] = {lane->epoch->writer};
     const struct pg_params params = {.count = 1, .values = values};
-    const struct pg_params untyped = {.count = 0};
     lane->state = LANE_OPENING;
     lane->prepared_rejects = false;
     for (size_t i = 0; i < lane->statement_count; i++)
@@ -264,11 +271,12 @@ static void now_up(void *arg)
     // gains.
     if (pg_query(lane->pg, "SET plan_cache_mode = force_generic_plan", NULL, lane_check, lane) &&
         pg_query(lane->pg, "SET statement_timeout = 0", NULL, lane_check, lane) &&
+        pg_query(lane->pg, "SET default_transaction_read_only = off", NULL, lane_check, lane) &&
         pg_query(lane->pg, switch_durable, NULL, made_durable, lane) &&
+        pg_sync(lane->pg, NULL, NULL) && // the settings are for the transactions from here on
         pg_query(lane->pg, "SELECT sensorlog.attach($1::text)", &params, lane_check, lane) &&
-        pg_prepare(lane->pg, LANE_ADVANCE,
-                   "SELECT sensorlog.advance($1::text, $2::int8, $3::int4, $4::int8)", &untyped,
-                   lane_check, lane))
+        prepare(lane, LANE_BEGIN, LANE_BEGIN_SQL) && prepare(lane, LANE_ADVANCE, advance_sql) &&
+        prepare(lane, LANE_COMMIT, "COMMIT"))
         pg_sync(lane->pg, attach_synced, lane);
 }
 

@@ -98,7 +98,8 @@ void lane_send_begin(struct lane *lane)
     snprintf(seq, sizeof seq, "%" PRId64, lane->seq);
     const char *const values[] = {lane->epoch->writer, epoch, number, seq};
     const struct pg_params params = {.count = 4, .values = values};
-    if (pg_query(lane->pg, LANE_BEGIN, NULL, lane_check, lane))
+    static const struct pg_params none = {.count = 0};
+    if (pg_execute(lane->pg, LANE_BEGIN, &none, lane_check, lane))
         pg_execute(lane->pg, LANE_ADVANCE, &params, lane_check, lane);
 }
 
@@ -143,7 +144,8 @@ void lane_send_rejects(struct lane *lane)
 
 void lane_send_commit(struct lane *lane, pg_result_fn *synced)
 {
-    if (pg_query(lane->pg, "COMMIT", NULL, commit_answered, lane))
+    static const struct pg_params none = {.count = 0};
+    if (pg_execute(lane->pg, LANE_COMMIT, &none, commit_answered, lane))
         pg_sync(lane->pg, synced, lane);
 }
 
@@ -155,8 +157,9 @@ void lane_batch_committed(struct lane *lane)
     lane->batch = NULL;
     lane->counters->commits++;
     lane->state = LANE_IDLE;
-    lane->calls.committed(lane->calls.arg, batch);
+    // The server gets its next work before the messages of this one are let go.
     lane->calls.ready(lane->calls.arg);
+    lane->calls.committed(lane->calls.arg, batch);
 }
 
 static void give_back(struct lane *lane, enum sql_action action)

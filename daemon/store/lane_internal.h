@@ -9,10 +9,12 @@
 #include "store/sql.h"
 
 // Whatever the role's or the database's default is: raising the epoch relies on it.
-#define LANE_BEGIN "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+#define LANE_BEGIN_SQL "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 
-// The prepared statement of the progress row.
+// Prepared statements of every transaction.
+#define LANE_BEGIN "begin"
 #define LANE_ADVANCE "advance"
+#define LANE_COMMIT "commit"
 
 enum lane_state {
     LANE_DOWN, // until the timer

@@ -151,9 +151,13 @@ static void flush(void *arg)
 
 // ---- what the lanes say ----
 
+// A drain ends later, when what the lane has just committed is let go.
 static void lane_ready(void *arg)
 {
-    flush(arg);
+    struct writer *writer = arg;
+    dispatch(writer);
+    if (writer->drained)
+        loop_task_schedule(writer->flush);
 }
 
 // A drain waits no longer than there are connections.

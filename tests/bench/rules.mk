@@ -15,4 +15,5 @@ bench: packages-build-bench
 	@$(MAKE) --no-print-directory $(BUILD)/sensorlogd $(BENCH_PROGRAMS)
 	@BUILD=$(BUILD) tests/with_postgres.sh --conf max_wal_size=4GB -- /usr/bin/python3 -B tests/bench/run.py $(BENCH)
 
+-include $(wildcard $(BUILD)/bench/*.d)
 .PHONY: bench

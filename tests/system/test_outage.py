@@ -205,3 +205,34 @@ def test_a_database_made_anew(make_daemon, broker, database):
     broker.wait_done(broker.route("count/1", count(1)))
     assert numbers(database, "count") == [1]
     daemon.log.wait_for(r"schema sensorlog is gone")
+
+
+def test_a_locked_table_holds_up_no_other_mapping(make_daemon, broker, database):
+    """Neither where a partition ahead is missing when the daemon starts, nor where a row needs one."""
+    daemon = make_daemon(broker, [READING, COUNT])
+    broker.wait_subscribed()
+    broker.wait_done(broker.route("reading/1", reading(0)) + broker.route("count/1", count(0)))
+    daemon.stop()
+    newest = database.value("SELECT max(inhrelid::regclass::text) FROM pg_inherits"
+                            " WHERE inhparent = 'telemetry.reading'::regclass")
+    database.query(f"DROP TABLE {newest}")
+    with database.locked("telemetry.reading"):
+        daemon.start()
+        broker.wait_done(broker.route("count/1", count(1)))
+        two_years = 2 * 366 * 86400 * 1000
+        old = broker.route("reading/1", reading(1 - two_years))
+        wait_until(database.backends_waiting_for_a_lock, "the partition of two years ago to wait")
+        database.query("DROP TABLE " + ", ".join(database.column(
+            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'telemetry.count'::regclass")))
+        new = broker.route("count/1", count(2))  # is acknowledged in its turn, after the old one
+        wait_until(lambda: numbers(database, "count") == [2], "a row in a partition that is made meanwhile")
+    broker.wait_done(old + new)
+    assert numbers(database, "reading") == [1 - two_years, 0]
+
+
+def test_a_role_that_only_reads_by_default(make_daemon, broker, database):
+    database.query(f"ALTER ROLE logger IN DATABASE {database.name} SET default_transaction_read_only = on")
+    make_daemon(broker, [COUNT])
+    broker.wait_subscribed()
+    broker.wait_done(broker.route("count/1", count(0)))
+    assert numbers(database, "count") == [0]

@@ -139,6 +139,19 @@ static void await_query(const char *sql)
     loop_timer_free(timer);
 }
 
+// Runs the loop until the catalog's state has the text in it.
+static void await_state(struct catalog *catalog, const char *text)
+{
+    struct loop_timer *timer = loop_timer_new(loop, poll, NULL);
+    for (int i = 0; !strstr(catalog_state(catalog), text); i++) {
+        if (i > PATIENCE_MS / POLL_MS)
+            fail_msg("state is never \"%s\" but \"%s\"", text, catalog_state(catalog));
+        loop_timer_start(timer, POLL_MS);
+        loop_run(loop);
+    }
+    loop_timer_free(timer);
+}
+
 // ---- targets ----
 
 static struct target_column weather_columns[] = {
@@ -677,6 +690,134 @@ static void waits_for_locks_and_connections(void **state)
     catalog_free(catalog);
 }
 
+#define NEWEST_PARTITION                                                                           \
+    "(SELECT max(inhrelid::regclass::text) FROM pg_inherits"                                       \
+    " WHERE inhparent = 'telemetry.weather'::regclass)"
+
+static PGconn *lock_weather(void)
+{
+    PGconn *blocker = connect_as("postgres", "t");
+    run_on(blocker, "BEGIN; LOCK TABLE telemetry.weather IN ACCESS EXCLUSIVE MODE");
+    return blocker;
+}
+
+static void unlock(PGconn *blocker)
+{
+    run_on(blocker, "COMMIT");
+    PQfinish(blocker);
+}
+
+static void a_locked_table_holds_up_no_other(void **state)
+{
+    (void)state;
+    struct target w = weather(), a = altimeter();
+    catalog_free(start_ok((struct target *[]){&w, &a}, 2));
+    run_sql("DO $$ BEGIN EXECUTE 'DROP TABLE ' || " NEWEST_PARTITION "; END $$");
+    PGconn *blocker = lock_weather();
+    struct catalog *catalog = start_ok((struct target *[]){&w, &a}, 2);
+    assert_null(w.stopped);
+    assert_true(catalog_has(catalog, &w, loop_wall_us())); // only one ahead is missing
+    assert_true(catalog_has(catalog, &a, loop_wall_us()));
+
+    // Several of the locked table's jobs, and one of another that comes last.
+    int64_t time = at(2020, 2, 29), later = at(2020, 3, 1);
+    struct heard locked[2] = {{0}};
+    catalog_need(catalog, &w, &time, 1, hear, &locked[0]);
+    catalog_need(catalog, &w, &later, 1, hear, &locked[1]);
+    await_query(SCHEMA_WAITS);
+    assert_true(need(catalog, &a, &time, 1).ok);
+    assert_non_null(strstr(catalog_state(catalog), "table \"telemetry\".\"weather\": canceling"));
+    assert_int_equal(locked[0].calls + locked[1].calls, 0);
+    unlock(blocker);
+    await(&locked[0]);
+    await(&locked[1]);
+    assert_true(locked[0].ok && locked[1].ok);
+    assert_true(catalog_has(catalog, &w, time) && catalog_has(catalog, &w, later));
+    assert_string_equal(catalog_state(catalog), "ok");
+    catalog_free(catalog);
+}
+
+// Its rows wait for the column; those of others do not.
+static void a_locked_table_is_widened_later(void **state)
+{
+    (void)state;
+    struct target w = weather(), a = altimeter();
+    w.column_count = 2;
+    catalog_free(start_ok((struct target *[]){&w, &a}, 2));
+    w.column_count = 3;
+    PGconn *blocker = lock_weather();
+    struct catalog *catalog = start_ok((struct target *[]){&w, &a}, 2);
+    int64_t now = loop_wall_us();
+    assert_null(w.stopped);
+    assert_false(catalog_has(catalog, &w, now));
+    assert_true(catalog_has(catalog, &a, now));
+    assert_non_null(strstr(catalog_findings(catalog),
+                           "table \"telemetry\".\"weather\", mapping \"weather\": it cannot be"));
+    struct heard locked = {0};
+    catalog_need(catalog, &w, &now, 1, hear, &locked);
+    await_query(SCHEMA_WAITS);
+    unlock(blocker);
+    await(&locked);
+    assert_true(locked.ok);
+    assert_true(catalog_has(catalog, &w, now));
+    await_state(catalog, "ok");
+    assert_string_equal(catalog_findings(catalog), "");
+    run_sql("INSERT INTO telemetry.weather VALUES (now(), 'n', 1)");
+    catalog_free(catalog);
+}
+
+static void overrides_a_role_that_only_reads(void **state)
+{
+    (void)state;
+    struct target w = weather();
+    run_sql("ALTER ROLE logger IN DATABASE t SET default_transaction_read_only = on");
+    catalog_free(start_ok((struct target *[]){&w}, 1));
+    assert_string_equal(ask("SELECT to_regclass('telemetry.weather') IS NOT NULL"), "t");
+}
+
+// As far as it goes without one: a server that refuses as a standby does.
+static void waits_for_a_standby_to_be_promoted(void **state)
+{
+    (void)state;
+    struct target w = weather();
+    run_sql(
+        "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS"
+        " $$BEGIN RAISE 'in a read-only transaction' USING ERRCODE = '25006'; END$$;"
+        "CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('CREATE SCHEMA', 'CREATE TABLE')"
+        " EXECUTE FUNCTION refuse()");
+    const struct catalog_options options = {.conninfo = conninfo, .migrate = true};
+    struct catalog *catalog = catalog_new(loop, worker, (struct target *[]){&w}, 1, &options);
+    struct heard heard = {0};
+    catalog_start(catalog, hear, &heard);
+    await_state(catalog, "in a read-only transaction (the server is a standby?)");
+    assert_int_equal(heard.calls, 0);
+    run_sql("DROP EVENT TRIGGER refuse");
+    await(&heard);
+    assert_true(heard.ok);
+    assert_string_equal(catalog_state(catalog), "ok");
+    catalog_free(catalog);
+}
+
+static void says_that_it_cannot_connect(void **state)
+{
+    (void)state;
+    struct target w = weather();
+    struct catalog *catalog = start_ok((struct target *[]){&w}, 1);
+    assert_string_equal(catalog_state(catalog), "ok");
+    run_sql("ALTER ROLE logger CONNECTION LIMIT 0; SELECT pg_terminate_backend(pid)"
+            " FROM pg_stat_activity WHERE application_name = 'sensorlogd schema'");
+    int64_t time = at(2020, 2, 29);
+    struct heard heard = {0};
+    catalog_need(catalog, &w, &time, 1, hear, &heard);
+    await_state(catalog, "too many connections for role");
+    assert_true(catalog_ready(catalog));
+    run_sql("ALTER ROLE logger CONNECTION LIMIT -1");
+    await(&heard);
+    assert_true(heard.ok);
+    assert_string_equal(catalog_state(catalog), "ok");
+    catalog_free(catalog);
+}
+
 static void needs_to_own_the_table(void **state)
 {
     (void)state;
@@ -778,6 +919,11 @@ int main(int argc, char **argv)
         STORY(strange_names),
         STORY(two_at_once),
         STORY(waits_for_locks_and_connections),
+        STORY(a_locked_table_holds_up_no_other),
+        STORY(a_locked_table_is_widened_later),
+        STORY(overrides_a_role_that_only_reads),
+        STORY(waits_for_a_standby_to_be_promoted),
+        STORY(says_that_it_cannot_connect),
         STORY(needs_to_own_the_table),
         STORY(stops_and_goes_on),
         STORY(waits_for_the_server),

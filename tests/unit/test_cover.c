@@ -92,7 +92,8 @@ struct drawn {
     size_t count;
 };
 
-// Every other set has filters of three levels and more alone: with # and + about, all would melt into one.
+// Every other set has filters of three levels and more alone: with # and + about, all would melt
+// into one.
 static struct drawn draw_set(const struct topic_alphabet *alphabet, unsigned number)
 {
     struct drawn drawn = {.count = 1 + draw(SET_MAX)};

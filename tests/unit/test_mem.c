@@ -125,7 +125,8 @@ struct item {
 static int digits(struct list *head)
 {
     int number = 0;
-    list_each(node, head) number = number * 10 + list_entry(node, struct item, node)->number;
+    list_each (node, head)
+        number = number * 10 + list_entry(node, struct item, node)->number;
     return number;
 }
 
@@ -145,7 +146,7 @@ static void lists(void **state)
     list_remove(&items[1].node); // harmless
     assert_int_equal(digits(&head), 413);
     assert_ptr_equal(list_take(&head), &items[3].node);
-    list_each(node, &head) // removing the current one
+    list_each (node, &head) // removing the current one
         list_remove(node);
     assert_true(list_empty(&head));
 }

@@ -257,6 +257,51 @@ static void start_of_a_publish(void **state)
     assert_string_equal(error.text, "a field runs past the end of the packet");
 }
 
+// The topic as it came, the packet identifier, and all the rest; or nothing.
+static void salvage_of_a_publish(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        uint8_t version;
+        bool ok;
+        const char *topic, *rest;
+        uint16_t packet_id;
+    } cases[] = {
+        {"32[('a/#') 0102 'x']", 4, true, "a/#", "x", 0x0102},
+        {"3D[(FF) 0001 [04 00] 'x']", 5, true, "\xFF", "\2\4", 1}, // up to a U+0000
+        {"30[()]", 5, true, "", "", 0},
+        {"30[('a') 7F 'x']", 5, true, "a", "\x7Fx", 0},
+        {"32[('a') 0000 'x']", 4, false, NULL, NULL, 0},
+        {"32[('a') 00]", 4, false, NULL, NULL, 0},
+        {"30[0002 'a']", 5, false, NULL, NULL, 0},
+        {"30[00]", 4, false, NULL, NULL, 0},
+        {"30[]", 4, false, NULL, NULL, 0},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct bytes whole = text_bytes(cases[i].text);
+        struct packet_frame frame;
+        struct packet_error error;
+        struct packet packet;
+        assert_int_equal(packet_frame(whole, &frame, &error), PACKET_OK);
+        struct bytes start = guard_copy(
+            (struct bytes){whole.data + frame.header_length, whole.length - frame.header_length});
+        assert_int_equal(packet_salvage_publish(&frame, start, cases[i].version, &packet),
+                         cases[i].ok);
+        if (!cases[i].ok)
+            continue;
+        const struct packet_publish *publish = &packet.publish;
+        assert_int_equal(packet.type, PACKET_PUBLISH);
+        assert_int_equal(packet.properties.present, 0);
+        assert_true(bytes_equal(publish->topic, bytes_of(cases[i].topic)));
+        assert_int_equal(publish->packet_id, cases[i].packet_id);
+        assert_memory_equal(publish->payload.data, cases[i].rest, strlen(cases[i].rest));
+        assert_ptr_equal(publish->payload.data + publish->payload.length,
+                         start.data + start.length);
+        assert_int_equal(publish->qos << 1 | publish->dup << 3 | publish->retain, frame.flags);
+    }
+}
+
 static void remaining_length_of_one_to_four_bytes(void **state)
 {
     (void)state;
@@ -638,6 +683,7 @@ int main(void)
         cmocka_unit_test(every_truncation_asks_for_more),
         cmocka_unit_test(short_bodies_are_not_read_past_their_end),
         cmocka_unit_test(start_of_a_publish),
+        cmocka_unit_test(salvage_of_a_publish),
         cmocka_unit_test(remaining_length_of_one_to_four_bytes),
         cmocka_unit_test(fields_of_connect),
         cmocka_unit_test(fields_of_connack),

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
@@ -497,6 +498,48 @@ static void properties_stand_where_they_may_and_once(void **state)
         }
 }
 
+// In a PUBLISH from a server, values that are not allowed; User Properties before and behind.
+static void properties_that_are_dropped(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *value;
+        enum property_id id;
+        const char *good; // PUBLISH may have this one behind it
+        bool dropped;
+    } cases[] = {
+        {"01 02", PROPERTY_PAYLOAD_FORMAT, "01 01", true},
+        {"03(C0)", PROPERTY_CONTENT_TYPE, "03('a')", true},
+        {"08('a/#')", PROPERTY_RESPONSE_TOPIC, "08('a')", true},
+        {"08('+')", PROPERTY_RESPONSE_TOPIC, "08('a')", true},
+        {"08()", PROPERTY_RESPONSE_TOPIC, "08('a')", true},
+        {"08(FF)", PROPERTY_RESPONSE_TOPIC, "08('a')", true},
+        {"0B 00", PROPERTY_SUBSCRIPTION_ID, "0B 01", false},
+        {"23 0000", PROPERTY_TOPIC_ALIAS, "23 0001", false},
+        {"26(FF)()", PROPERTY_USER, "26()()", false},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++)
+        for (int good = 0; good < 2; good++) {
+            char text[100];
+            snprintf(text, sizeof text, "30[('a') [26('k')('v') %s %s 26('l')('w')] 'x']",
+                     cases[i].value, good ? cases[i].good : "");
+            struct bytes input = packet_text(text, buffer, sizeof buffer);
+            assert_false(outcome_of(text, input, PACKET_V5, CLIENT).ok);
+            struct outcome outcome = outcome_of(text, input, PACKET_V5, SERVER);
+            if (outcome.ok != cases[i].dropped)
+                fail_msg("%s: %s", text, outcome.error.text);
+            if (!outcome.ok)
+                continue;
+            assert_int_equal(property_has(&outcome.packet.properties, cases[i].id), good);
+            size_t offset = 0, users = 0;
+            for (struct bytes name, value;
+                 property_next_user(&outcome.packet.properties, &offset, &name, &value);)
+                users++;
+            assert_int_equal(users, 2);
+            assert_true(bytes_equal(outcome.packet.publish.payload, bytes_of("x")));
+        }
+}
+
 static const struct {
     const char *text; // %s is the reason code
     uint8_t version;
@@ -549,6 +592,7 @@ int main(void)
         cmocka_unit_test(unknown_levels_can_be_answered),
         cmocka_unit_test(packets_from_the_wrong_side),
         cmocka_unit_test(properties_stand_where_they_may_and_once),
+        cmocka_unit_test(properties_that_are_dropped),
         cmocka_unit_test(reason_codes_stand_where_they_may),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -103,6 +103,7 @@ struct sent {
     bool retain;
     uint32_t subscriptions[2]; // 0: none
     uint64_t full_length;      // 0: that of the payload
+    const char *flaw;
 };
 
 static void take(struct stage *stage, const struct sent *sent)
@@ -115,6 +116,8 @@ static void take(struct stage *stage, const struct sent *sent)
         .payload = sent->payload,
         .payload_length = length,
         .full_length = sent->full_length ? sent->full_length : length,
+        .flaw = sent->flaw,
+        .flaw_detail = "this one",
         .subscriptions = sent->subscriptions,
         .subscription_count = count,
         .qos = 1,
@@ -205,6 +208,33 @@ static void a_stopped_mapping_rejects(void **state)
     tear_down(&stage);
 }
 
+// No part of any mapping's, whichever match the topic.
+static void a_flawed_message_is_rejected_as_a_whole(void **state)
+{
+    (void)state;
+    static const char *const topics[] = {"sensors/1", "nowhere", "sensors/#", ""};
+    for (size_t i = 0; i < sizeof topics / sizeof *topics; i++)
+        for (int retain = 0; retain < 2; retain++) {
+            struct stage stage;
+            set_up(&stage);
+            take(&stage, &(struct sent){.topic = topics[i],
+                                        .payload = "5",
+                                        .retain = retain,
+                                        .flaw = "malformed"});
+            assert_int_equal(writer.ended, 1);
+            assert_int_equal(writer.batch->row_count, 0);
+            assert_int_equal(writer.batch->reject_count, 1);
+            assert_null(writer.batch->rejects[0].target);
+            assert_string_equal(writer.batch->rejects[0].detail, "this one");
+            for (size_t m = 0; m < MAPPINGS; m++)
+                assert_int_equal(stage.mappings[m].target.books.received, 0);
+            assert_string_equal(heard.verdict, "");
+            batch_settle(writer.batch);
+            assert_string_equal(heard.verdict, "rejected: malformed");
+            tear_down(&stage);
+        }
+}
+
 static void a_bad_part_leaves_no_row(void **state)
 {
     (void)state;
@@ -272,8 +302,11 @@ static void a_bad_plan_makes_no_pipeline(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_part_finds_its_end),      cmocka_unit_test(a_stopped_mapping_rejects),
-        cmocka_unit_test(a_bad_part_leaves_no_row),     cmocka_unit_test(matches_can_be_asked_for),
+        cmocka_unit_test(each_part_finds_its_end),
+        cmocka_unit_test(a_stopped_mapping_rejects),
+        cmocka_unit_test(a_flawed_message_is_rejected_as_a_whole),
+        cmocka_unit_test(a_bad_part_leaves_no_row),
+        cmocka_unit_test(matches_can_be_asked_for),
         cmocka_unit_test(a_bad_plan_makes_no_pipeline),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

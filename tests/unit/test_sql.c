@@ -99,7 +99,8 @@ static void statements(void **state)
 
 // ---- values as the server reads them ----
 
-// One array of the values, as the server writes its elements as text; by "\n", null is ~. The caller frees.
+// One array of the values, as the server writes its elements as text; by "\n", null is ~. The
+// caller frees.
 static char *through_server(enum column_type type, const struct value *values, size_t count)
 {
     struct sql_array array = {0};

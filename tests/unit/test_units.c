@@ -86,7 +86,7 @@ static const struct {
     // and what they mean where it is meant
     {"coulomb", 3, "C", UNIT_SAME, 3},
     {"farad", 1, "F", UNIT_SAME, 1},
-    {"lux", 1, "mph", UNIT_OTHER_KIND, 0},
+    {"lux", 1, "mph", UNIT_CONVERTED, 10},
     {"kg", 1, "mg", UNIT_CONVERTED, 1e-6},
     {"Gal", 1, "gal", UNIT_SAME, 1},
     // unknown, or of another kind

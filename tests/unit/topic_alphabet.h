@@ -1,4 +1,5 @@
-// Every filter and every topic over a small alphabet of levels, and a plain way to say which matches which.
+// Every filter and every topic over a small alphabet of levels, and a plain way to say which
+// matches which.
 #pragma once
 
 #include <stdbool.h>

@@ -109,8 +109,7 @@ static inline struct way *way_new(struct loop *loop)
 static inline void way_hold(struct way *way, bool hold)
 {
     way->holding = hold;
-    list_each(node, &way->links)
-    {
+    list_each (node, &way->links) {
         struct link *link = list_entry(node, struct link, node);
         if (hold)
             bufferevent_disable(link->server, EV_READ);
@@ -122,8 +121,7 @@ static inline void way_hold(struct way *way, bool hold)
 // What is sent to PostgreSQL over the connections of now waits, or goes on.
 static inline void way_hold_requests(struct way *way, bool hold)
 {
-    list_each(node, &way->links)
-    {
+    list_each (node, &way->links) {
         struct link *link = list_entry(node, struct link, node);
         if (hold)
             bufferevent_disable(link->client, EV_READ);
@@ -135,14 +133,14 @@ static inline void way_hold_requests(struct way *way, bool hold)
 // The writer loses its connections, and so does PostgreSQL.
 static inline void way_cut(struct way *way)
 {
-    list_each(node, &way->links) link_free(list_entry(node, struct link, node));
+    list_each (node, &way->links)
+        link_free(list_entry(node, struct link, node));
 }
 
 // The writer loses its connections; PostgreSQL does not hear of it.
 static inline void way_cut_writer(struct way *way)
 {
-    list_each(node, &way->links)
-    {
+    list_each (node, &way->links) {
         struct link *link = list_entry(node, struct link, node);
         if (link->client)
             bufferevent_free(link->client);
