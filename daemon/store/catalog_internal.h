@@ -163,6 +163,8 @@ bool catalog_is_table(const struct pg_result *live);
 void catalog_judge_live(struct catalog_table *table, const struct pg_result *live, bool stop);
 // The same where the table cannot be had, for the reason given.
 void catalog_judge_missing(struct catalog_table *table, const char *finding, bool stop);
+// One more finding for each target of the table, which stops none.
+void catalog_add_finding(struct catalog_table *table, const char *finding);
 // Stops the target with what is wrong (copied), or lets it go on where that is ""; logs what is
 // new.
 void catalog_stop_target(struct target *target, const char *wrong);

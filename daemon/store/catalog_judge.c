@@ -229,6 +229,12 @@ static void clear_findings(struct catalog_table *table)
     table->findings = NULL;
 }
 
+void catalog_add_finding(struct catalog_table *table, const char *finding)
+{
+    for (size_t i = 0; i < table->target_count; i++)
+        free(keep_findings(table, table->targets[i], finding));
+}
+
 void catalog_judge_missing(struct catalog_table *table, const char *finding, bool stop)
 {
     clear_findings(table);

@@ -37,9 +37,11 @@ static void refused(struct catalog *catalog, const struct pg_result *result)
 static void put_off(struct catalog *catalog, const struct pg_result *result)
 {
     struct catalog_job *job = catalog_job(catalog);
+    char *why = mem_printf("partitions ahead wait: %s", result->message);
     if (log_limit_pass(&job->table->complaints, NULL))
-        log_warn("postgres: table %s: partitions ahead wait: %s", job->table->full,
-                 result->message);
+        log_warn("postgres: table %s: %s", job->table->full, why);
+    catalog_add_finding(job->table, why);
+    free(why);
     job->table->ahead_due_us = 0;
     job->count = job->next;
     catalog_make_partitions(catalog);

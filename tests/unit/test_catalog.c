@@ -718,6 +718,9 @@ static void a_locked_table_holds_up_no_other(void **state)
     assert_null(w.stopped);
     assert_true(catalog_has(catalog, &w, loop_wall_us())); // only one ahead is missing
     assert_true(catalog_has(catalog, &a, loop_wall_us()));
+    assert_string_equal(catalog_findings(catalog),
+                        "table \"telemetry\".\"weather\", mapping \"weather\": partitions ahead "
+                        "wait: canceling statement due to lock timeout\n");
 
     // Several of the locked table's jobs, and one of another that comes last.
     int64_t time = at(2020, 2, 29), later = at(2020, 3, 1);
