@@ -68,6 +68,9 @@ $(BUILD)/rooms.a: $(ROOMS)
 	@rm -f $@
 	$(call QUIET,AR)ar rcs $@ $^
 
+# What a target builds before it runs is built on all cores, unless make was told how many.
+PARALLEL = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
+
 # ---- tests ----
 
 $(BUILD)/tests/%.o: tests/unit/%.c
@@ -87,8 +90,8 @@ packages-%:
 
 # Unit tests on a build with sanitizers, system tests on what a user installs, and most of them on the other once more.
 test: packages-build-test
-	@$(MAKE) --no-print-directory all
-	@BUILD=$(BUILD) $(MAKE) --no-print-directory SANITIZE=1 all unit-tests
+	@$(MAKE) $(PARALLEL) --no-print-directory all
+	@BUILD=$(BUILD) $(MAKE) $(PARALLEL) --no-print-directory SANITIZE=1 all unit-tests
 	@BUILD=$(abspath $(BUILD)) tests/with_postgres.sh --conf fsync=off -- \
 		tests/run.sh $(UNIT_TESTS:$(BUILD)/%=$(BUILD)/asan/%) -- tests/system
 
@@ -104,7 +107,7 @@ build/fuzz/%: tests/fuzz/%.c $(SOURCES) $(BUILD)/obj/store/migrations.c
 # Each fuzzer for FUZZ_SECONDS, from the seeds in tests/fuzz/corpus.
 FUZZ_SECONDS ?= 60
 fuzz: packages-build-fuzz
-	@$(MAKE) --no-print-directory $(FUZZERS)
+	@$(MAKE) $(PARALLEL) --no-print-directory $(FUZZERS)
 	@tests/fuzz/run.sh $(FUZZ_SECONDS) $(FUZZERS)
 
 include tests/bench/rules.mk tests/bench/json/rules.mk
@@ -116,7 +119,7 @@ $(BUILD)/demo/altimeter: tests/demo/altimeter.c
 	$(call QUIET,CC)$(COMPILE) -o $@ $< -lpaho-mqtt3c
 
 demo: packages-build-demo
-	@$(MAKE) --no-print-directory all $(BUILD)/demo/altimeter
+	@$(MAKE) $(PARALLEL) --no-print-directory all $(BUILD)/demo/altimeter
 	@BUILD=$(abspath $(BUILD)) tests/demo/demo.sh
 
 # ---- install ----

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memtext.h"
 #include "pipeline/pipeline.h"
 
 // "file:line" taken apart for a problem found in a mapping as a whole.
@@ -70,15 +71,13 @@ bool configuration_must_load(struct configuration *configuration, const char *fi
 {
     if (configuration_load(configuration, file))
         return true;
-    char *text = NULL;
-    size_t length = 0, count = configuration->problems.count;
-    FILE *out = open_memstream(&text, &length);
-    if (!out)
-        abort();
-    problems_print(&configuration->problems, out);
-    fprintf(out, "%zu problem%s in the configuration\n", count, count == 1 ? "" : "s");
-    fclose(out);
-    print_lines(text);
-    free(text);
+    size_t count = configuration->problems.count;
+    struct memtext text;
+    memtext_open(&text);
+    problems_print(&configuration->problems, text.out);
+    fprintf(text.out, "%zu problem%s in the configuration\n", count, count == 1 ? "" : "s");
+    char *lines = memtext_close(&text);
+    print_lines(lines);
+    free(lines);
     return false;
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/memtext.h"
 
 enum { BODY_MAX = 4096, HEADERS_MAX = 8192, TIMEOUT_S = 10 };
 
@@ -18,22 +19,17 @@ struct http {
 static void send_metrics(struct evhttp_request *request, void *arg)
 {
     struct http *http = arg;
-    char *text = NULL;
-    size_t length = 0;
-    FILE *out = open_memstream(&text, &length);
-    if (!out) {
-        evhttp_send_error(request, HTTP_INTERNAL, NULL);
-        return;
-    }
-    http->metrics(http->arg, out);
-    fclose(out);
+    struct memtext text;
+    memtext_open(&text);
+    http->metrics(http->arg, text.out);
+    char *bytes = memtext_close(&text);
     struct evbuffer *body = evbuffer_new();
-    evbuffer_add(body, text, length);
+    evbuffer_add(body, bytes, text.length);
     evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type",
                       "text/plain; version=0.0.4; charset=utf-8");
     evhttp_send_reply(request, HTTP_OK, "OK", body);
     evbuffer_free(body);
-    free(text);
+    free(bytes);
 }
 
 static void not_found(struct evhttp_request *request, void *arg)

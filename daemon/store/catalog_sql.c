@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/memtext.h"
 #include "store/catalog_internal.h"
 
 // Held by every transaction that changes the schema, so that two daemons do not do the same at
@@ -11,33 +12,6 @@
 static const int64_t LOCK = INT64_C(0x73656e736f726c6f); // "sensorlo"
 
 enum { VIEW_TABLE_MAX = 56 }; // bytes of a table's name that leave room for _latest
-
-struct text {
-    char *bytes;
-    size_t length;
-    FILE *out;
-};
-
-static void text_open(struct text *text)
-{
-    text->out = open_memstream(&text->bytes, &text->length);
-    if (!text->out)
-        abort();
-}
-
-static char *text_close(struct text *text)
-{
-    if (fclose(text->out) != 0)
-        abort();
-    return text->bytes;
-}
-
-static void put_identifier(FILE *out, const char *name)
-{
-    char *quoted = pg_quote_identifier(name);
-    fputs(quoted, out);
-    free(quoted);
-}
 
 static void put_literal(FILE *out, const char *value)
 {
@@ -63,8 +37,8 @@ static void put_conditional(FILE *out, const char *condition, const char *statem
 
 char *catalog_sql_migration(const struct migration *migration)
 {
-    struct text text;
-    text_open(&text);
+    struct memtext text;
+    memtext_open(&text);
     put_lock(text.out);
     if (migration->version > 0) {
         // First, so that who comes second fails before anything is done twice.
@@ -77,7 +51,7 @@ char *catalog_sql_migration(const struct migration *migration)
         fputs(");\n", text.out);
     }
     fputs(migration->sql, text.out);
-    return text_close(&text);
+    return memtext_close(&text);
 }
 
 // ---- columns ----
@@ -123,7 +97,7 @@ struct catalog_column *catalog_columns(const struct catalog_table *table, size_t
 
 static void put_column(FILE *out, const struct target_column *column)
 {
-    put_identifier(out, column->name);
+    pg_put_identifier(out, column->name);
     fprintf(out, " %s", column_type_name(column->type));
 }
 
@@ -136,18 +110,18 @@ static void put_key(FILE *out, const struct target *target)
     for (size_t i = 1; i < target->column_count; i++) {
         if (!target->columns[i].key)
             continue;
-        put_identifier(out, target->columns[i].name);
+        pg_put_identifier(out, target->columns[i].name);
         fputs(", ", out);
     }
-    put_identifier(out, target->columns[0].name);
+    pg_put_identifier(out, target->columns[0].name);
 }
 
 static char *key_text(const struct target *target)
 {
-    struct text text;
-    text_open(&text);
+    struct memtext text;
+    memtext_open(&text);
     put_key(text.out, target);
-    return text_close(&text);
+    return memtext_close(&text);
 }
 
 static bool key_seen_before(const struct catalog_table *table, size_t index)
@@ -230,14 +204,14 @@ static char *view_name(const struct catalog_table *table)
 
 static char *view_statement(const struct catalog_table *table, const char *view)
 {
-    struct text text;
-    text_open(&text);
+    struct memtext text;
+    memtext_open(&text);
     fprintf(text.out, "CREATE OR REPLACE VIEW %s AS SELECT * FROM sensorlog.latest(NULL::%s, ",
             view, table->full);
     put_series(text.out, table);
     fprintf(text.out,
             "); COMMENT ON VIEW %s IS 'The latest row of each series, made by sensorlogd';", view);
-    return text_close(&text);
+    return memtext_close(&text);
 }
 
 static bool is_mapped(const struct catalog *catalog, const char *schema, const char *name)
@@ -291,8 +265,8 @@ static void put_wider_view(FILE *out, const struct catalog_table *table)
 
 char *catalog_sql_create(const struct catalog *catalog, const struct catalog_table *table)
 {
-    struct text text;
-    text_open(&text);
+    struct memtext text;
+    memtext_open(&text);
     put_lock(text.out);
     char *schema = pg_quote_identifier(table->schema), *literal = pg_quote_literal(schema);
     char *condition = mem_printf("to_regnamespace(%s) IS NULL", literal);
@@ -316,14 +290,14 @@ char *catalog_sql_create(const struct catalog *catalog, const struct catalog_tab
     free(columns);
     put_indexes(text.out, table);
     put_new_view(text.out, catalog, table);
-    return text_close(&text);
+    return memtext_close(&text);
 }
 
 char *catalog_sql_add_columns(const struct catalog_table *table,
                               const struct target_column *const *columns, size_t count)
 {
-    struct text text;
-    text_open(&text);
+    struct memtext text;
+    memtext_open(&text);
     put_lock(text.out);
     fprintf(text.out, "ALTER TABLE %s\n", table->full);
     for (size_t i = 0; i < count; i++) {
@@ -332,7 +306,7 @@ char *catalog_sql_add_columns(const struct catalog_table *table,
         fputs(i + 1 < count ? ",\n" : ";\n", text.out);
     }
     put_wider_view(text.out, table);
-    return text_close(&text);
+    return memtext_close(&text);
 }
 
 // CREATE TABLE ... PARTITION OF would lock the parent against everything; ATTACH does not stop
@@ -344,8 +318,8 @@ char *catalog_sql_partition(const struct catalog_table *table, const char *name,
     partition_bound(from, range->from);
     partition_bound(to, range->to);
     char *schema = pg_quote_identifier(table->schema), *quoted = pg_quote_identifier(name);
-    struct text text;
-    text_open(&text);
+    struct memtext text;
+    memtext_open(&text);
     put_lock(text.out);
     fprintf(text.out, "CREATE TABLE %s.%s (LIKE %s INCLUDING ALL EXCLUDING IDENTITY);\n", schema,
             quoted, table->full);
@@ -354,5 +328,5 @@ char *catalog_sql_partition(const struct catalog_table *table, const char *name,
             table->full, schema, quoted, from, to);
     free(quoted);
     free(schema);
-    return text_close(&text);
+    return memtext_close(&text);
 }

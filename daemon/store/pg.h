@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "base/loop.h"
 #include "base/worker.h"
@@ -72,6 +73,7 @@ bool pg_sync(struct pg *pg, pg_result_fn *fn, void *arg);
 bool pg_script(struct pg *pg, const char *sql, pg_result_fn *fn, void *arg);
 // Quoted as an SQL identifier or literal; the caller frees.
 char *pg_quote_identifier(const char *name);
+void pg_put_identifier(FILE *out, const char *name);
 char *pg_quote_literal(const char *text);
 // conninfo without its password, for log lines; the caller frees. NULL with *error (caller frees)
 // if it is malformed.

@@ -26,6 +26,13 @@ char *pg_quote_identifier(const char *name)
     return quote(name, '"');
 }
 
+void pg_put_identifier(FILE *out, const char *name)
+{
+    char *quoted = pg_quote_identifier(name);
+    fputs(quoted, out);
+    free(quoted);
+}
+
 // With standard_conforming_strings on, which is the default since 9.1, a backslash is an ordinary
 // character; but a user may have turned it off, so E'' is used where there is one.
 char *pg_quote_literal(const char *text)

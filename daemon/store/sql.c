@@ -6,36 +6,10 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/memtext.h"
 #include "store/sql_array.h"
 
 // ---- texts ----
-
-struct text {
-    char *bytes;
-    size_t length;
-    FILE *out;
-};
-
-static void text_open(struct text *text)
-{
-    text->out = open_memstream(&text->bytes, &text->length);
-    if (!text->out)
-        abort();
-}
-
-static char *text_close(struct text *text)
-{
-    if (fclose(text->out) != 0)
-        abort();
-    return text->bytes;
-}
-
-static void put_identifier(FILE *out, const char *name)
-{
-    char *quoted = pg_quote_identifier(name);
-    fputs(quoted, out);
-    free(quoted);
-}
 
 static void put_columns(FILE *out, const struct target *target, bool key_only)
 {
@@ -44,7 +18,7 @@ static void put_columns(FILE *out, const struct target *target, bool key_only)
         if (key_only && !target->columns[i].key)
             continue;
         fputs(separator, out);
-        put_identifier(out, target->columns[i].name);
+        pg_put_identifier(out, target->columns[i].name);
         separator = ", ";
     }
 }
@@ -61,9 +35,9 @@ static void put_unnest(FILE *out, const struct target *target)
 static void put_insert_into(FILE *out, const struct target *target)
 {
     fputs("INSERT INTO ", out);
-    put_identifier(out, target->schema);
+    pg_put_identifier(out, target->schema);
     fputs(".", out);
-    put_identifier(out, target->table);
+    pg_put_identifier(out, target->table);
     fputs(" (", out);
     put_columns(out, target, false);
     fputs(") ", out);
@@ -103,8 +77,8 @@ static void put_keyed(FILE *out, const struct target *target)
 
 char *sql_insert(const struct target *target)
 {
-    struct text text;
-    text_open(&text);
+    struct memtext text;
+    memtext_open(&text);
     if (target->key_count > 0) {
         put_keyed(text.out, target);
     } else {
@@ -112,7 +86,7 @@ char *sql_insert(const struct target *target)
         fputs("SELECT * FROM ", text.out);
         put_unnest(text.out, target);
     }
-    return text_close(&text);
+    return memtext_close(&text);
 }
 
 // ---- parameters ----
@@ -338,15 +312,15 @@ static char *properties_json(const struct message *message)
 {
     if (message->property_count == 0)
         return NULL;
-    struct text text;
-    text_open(&text);
+    struct memtext text;
+    memtext_open(&text);
     fputc('{', text.out);
     put_user_properties(text.out, message);
     for (uint32_t i = 0; i < message->property_count; i++)
         if (message->properties[i].kind != MESSAGE_USER_PROPERTY)
             put_other_property(text.out, &message->properties[i]);
     fputc('}', text.out);
-    return text_close(&text);
+    return memtext_close(&text);
 }
 
 static void add_reject(struct sql_params *params, const struct batch_reject *reject)

@@ -12,7 +12,7 @@ $(BENCH_PROGRAMS): $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BENCH_COMMON)
 	$(call QUIET,LD)$(LINK) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(PKG_LIBS)
 
 bench: packages-build-bench
-	@$(MAKE) --no-print-directory $(BUILD)/sensorlogd $(BENCH_PROGRAMS)
+	@$(MAKE) $(PARALLEL) --no-print-directory $(BUILD)/sensorlogd $(BENCH_PROGRAMS)
 	@BUILD=$(BUILD) tests/with_postgres.sh --conf max_wal_size=4GB -- /usr/bin/python3 -B tests/bench/run.py $(BENCH)
 
 -include $(wildcard $(BUILD)/bench/*.d)

@@ -5,7 +5,7 @@ $(BUILD)/bench/json_compare: tests/bench/json/compare.c tests/unit/sample_mappin
 	$(COMPILE) -o $@ $< $(BUILD)/rooms.a -ljansson $(PKG_LIBS)
 
 bench-json: packages-build-bench
-	@$(MAKE) --no-print-directory $(BUILD)/bench/json_compare
+	@$(MAKE) $(PARALLEL) --no-print-directory $(BUILD)/bench/json_compare
 	@$(BUILD)/bench/json_compare
 
 .PHONY: bench-json
