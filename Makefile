@@ -23,7 +23,7 @@ ifdef SANITIZE
 override BUILD := $(BUILD)/asan
 OPTIMISE := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 else
-OPTIMISE := -O2 -g $(HARDEN)
+OPTIMISE := -O3 -g $(HARDEN)
 endif
 CFLAGS ?=
 PACKAGES := libevent libevent_openssl libpq libconfig inih libsystemd openssl
