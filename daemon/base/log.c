@@ -92,6 +92,13 @@ static size_t write_prefix(char *line, size_t size, enum log_level level)
                                    level_name(level));
 }
 
+void log_clean(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < 0x20 || *text == 0x7f)
+            *text = '?';
+}
+
 void log_write(enum log_level level, const char *format, ...)
 {
     if (!log_enabled(level))
@@ -104,11 +111,8 @@ void log_write(enum log_level level, const char *format, ...)
     va_end(args);
     if (wanted < 0)
         return;
+    log_clean(line + start);
     size_t length = strlen(line);
-    // Topics and payloads come from strangers: no line of theirs may look like one of ours.
-    for (size_t i = start; i < length; i++)
-        if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
-            line[i] = '?';
     line[length++] = '\n';
     for (size_t sent = 0; sent < length;) {
         ssize_t n = write(STDERR_FILENO, line + sent, length - sent);

@@ -16,7 +16,10 @@ bool log_level_parse(const char *text, enum log_level *level);
 bool log_is_journal(void);
 // Whether a line of this level would be written.
 bool log_enabled(enum log_level level);
-// One line, a newline is added. Control characters of the text are written as '?'.
+// Replaces control characters by '?': topics and errors come from strangers, and no line of theirs
+// may look like one of ours.
+void log_clean(char *text);
+// One line, a newline is added. The text is cleaned.
 void log_write(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_error(...) log_write(LOG_LEVEL_ERROR, __VA_ARGS__)

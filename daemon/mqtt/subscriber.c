@@ -9,19 +9,10 @@
 #include "mqtt/subscriber_internal.h"
 
 #define DOWN "down: "
-#define BACKOFF_MIN_MS 1000U
-#define BACKOFF_MAX_MS 60000U
+#define BACKOFF_MIN_MS 1000
+#define BACKOFF_MAX_MS 60000
 #define LASTED_MS 10000           // a connection up for so long ends the back-off
 #define SAME_LOSS_MS (600 * 1000) // the same reason is logged again after so long
-
-// Exponential, with jitter of half, so that a site's daemons do not come back all at once.
-static int64_t backoff_next(struct subscriber *sub)
-{
-    uint32_t delay = BACKOFF_MAX_MS;
-    if (sub->attempts < 6)
-        delay = BACKOFF_MIN_MS << sub->attempts++;
-    return delay / 2 + arc4random_uniform(delay / 2 + 1);
-}
 
 static void log_loss(struct subscriber *sub, enum log_level level, const char *down, bool was_up,
                      int64_t delay)
@@ -65,8 +56,8 @@ void subscriber_lost(struct subscriber *sub, enum log_level level, const char *f
     va_end(args);
     bool was_up = sub->state == SUBSCRIBER_UP;
     if (was_up && loop_now_ms() - sub->up_since_ms >= LASTED_MS)
-        sub->attempts = 0;
-    int64_t delay = backoff_next(sub);
+        backoff_reset(&sub->backoff);
+    int64_t delay = backoff_next_ms(&sub->backoff);
     log_loss(sub, level, down, was_up, delay);
     memcpy(sub->down, down, sizeof down);
     connection_end(sub);
@@ -303,6 +294,7 @@ struct subscriber *subscriber_new(struct loop *loop, struct worker *worker, stru
     sub->ping = loop_timer_new(loop, ping_due, sub);
     sub->acks = bytes_writer(sub->ack_bytes, sizeof sub->ack_bytes);
     sub->flaw_limit.interval_ms = FLAW_LOG_MS;
+    sub->backoff = (struct backoff){.minimum_ms = BACKOFF_MIN_MS, .maximum_ms = BACKOFF_MAX_MS};
     window_init(&sub->window, options->window);
     return sub;
 }

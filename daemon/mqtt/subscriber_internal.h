@@ -1,6 +1,7 @@
 // What the files of the subscriber share; nobody else includes it.
 #pragma once
 
+#include "base/backoff.h"
 #include "base/log.h"
 #include "mqtt/conn.h"
 #include "mqtt/packet.h"
@@ -89,9 +90,9 @@ struct subscriber {
     loop_fn *stopped;
     void *stopped_arg;
 
-    uint8_t version;     // of the present or next connection
-    unsigned unanswered; // MQTT 5 connections in a row that were closed before CONNACK
-    unsigned attempts;   // since a connection that lasted
+    uint8_t version;        // of the present or next connection
+    unsigned unanswered;    // MQTT 5 connections in a row that were closed before CONNACK
+    struct backoff backoff; // reset by a connection that lasted
     int64_t up_since_ms;
     int64_t down_logged_ms;
     char down[200]; // "down: " and why there is no connection, or empty

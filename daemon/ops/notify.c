@@ -6,6 +6,7 @@
 #include <string.h>
 #include <systemd/sd-daemon.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 
 enum { STATUS_FIRST_MS = 100, STATUS_INTERVAL_MS = 2000, STATUS_BYTES = 900 };
@@ -22,11 +23,7 @@ void notify_status(struct notify *notify)
 {
     char text[STATUS_BYTES];
     notify->status(notify->arg, text, sizeof text);
-    // What brokers and the database say is in it: a newline would begin another assignment
-    // [sd_notify(3)].
-    for (char *at = text; *at; at++)
-        if ((unsigned char)*at < ' ' || *at == 0x7f)
-            *at = '?';
+    log_clean(text); // a newline would begin another assignment [sd_notify(3)]
     if (strcmp(text, notify->last) == 0)
         return;
     memcpy(notify->last, text, sizeof text);

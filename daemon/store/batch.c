@@ -33,12 +33,6 @@ bool batch_empty(const struct batch *batch)
     return batch->row_count == 0 && batch->reject_count == 0;
 }
 
-static bool column_type_is_variable(enum column_type type)
-{
-    return type == COLUMN_TEXT || type == COLUMN_JSONB || type == COLUMN_BYTEA ||
-           type == COLUMN_NUMERIC;
-}
-
 int64_t batch_oldest_us(const struct batch *batch)
 {
     int64_t oldest = INT64_MAX;
@@ -98,7 +92,7 @@ void batch_keep_row(struct batch *batch, struct target *target, struct message *
     struct batch_group *group = &batch->groups[target->index];
     message_hold(message);
     for (size_t i = 0; i < target->column_count; i++)
-        batch->value_bytes += column_type_is_variable(target->columns[i].type)
+        batch->value_bytes += column_type_is_bytes(target->columns[i].type)
                                   ? group->values[group->count * target->column_count + i].length
                                   : 0;
     group->messages[group->count] = message;

@@ -38,7 +38,7 @@ struct batch {
     struct batch_reject *rejects;
     size_t reject_count, reject_capacity;
     size_t row_count;         // over all groups
-    size_t value_bytes;       // of their values of variable length, and of the rejects' payloads
+    size_t value_bytes;       // of their values that are bytes, and of the rejects' payloads
     size_t charged;           // bytes of the budget, beside the messages' own
     size_t arena_charged;     // of them, for the arena
     unsigned attempts;        // of sending it, for whoever sends

@@ -310,7 +310,6 @@ struct lane *lane_new(struct loop *loop, struct worker *worker, unsigned number,
                       struct lane_counters *counters, const struct lane_calls *calls)
 {
     struct lane *lane = mem_zalloc(sizeof *lane);
-    lane->loop = loop;
     lane->number = number;
     lane->epoch = epoch;
     lane->counters = counters;

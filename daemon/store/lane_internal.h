@@ -49,7 +49,6 @@ struct range {
 };
 
 struct lane {
-    struct loop *loop;
     unsigned number;
     struct lane_epoch *epoch;
     struct lane_counters *counters;
