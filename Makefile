@@ -26,10 +26,10 @@ else
 OPTIMISE := -O3 -g $(HARDEN)
 endif
 CFLAGS ?=
-PACKAGES := libevent libevent_openssl libpq libconfig inih libsystemd openssl
+PACKAGES := libevent libevent_openssl libpq libconfig inih libsystemd openssl sqlite3 libargon2
 # Looked up when something is compiled, so that "make demo" can install them first.
 PKG_CFLAGS = $(shell pkg-config --cflags $(PACKAGES))
-PKG_LIBS = $(shell pkg-config --libs $(PACKAGES)) -ludunits2 -lm -pthread
+PKG_LIBS = $(shell pkg-config --libs $(PACKAGES)) -ludunits2 -lpaho-mqtt3as -lm -pthread
 COMPILE = $(CC) -std=c11 -D_GNU_SOURCE -DSENSORLOGD_VERSION='"$(VERSION)"' $(WARN) $(OPTIMISE) $(CFLAGS) \
 	-Idaemon $(PKG_CFLAGS)
 LINK = $(CC) $(OPTIMISE) $(if $(SANITIZE),,$(HARDEN_LD)) $(LDFLAGS)
@@ -144,7 +144,7 @@ install: $(BUILD)/sensorlogd install-configuration
 	$(call install_text,README.md,$(DOCDIR)/README.md)
 	$(call install_text,sql/README.md,$(DOCDIR)/sql/README.md)
 	install -d $(DESTDIR)$(DOCDIR)/examples
-	install -m 644 config/sensorlogd.conf config/examples/*.cfg $(DESTDIR)$(DOCDIR)/examples
+	install -m 644 config/sensorlogd.conf config/examples/* $(DESTDIR)$(DOCDIR)/examples
 
 # Once only: what the user has changed stays as it is, and a mapping that he has removed does not come back.
 install-configuration:

@@ -25,8 +25,9 @@ int command_check(const struct arguments *arguments)
     struct configuration configuration;
     int status = EXIT_CONFIGURATION;
     if (configuration_must_load(&configuration, arguments->config)) {
-        printf("configuration: ok (%zu mapping(s), %zu subscriber(s))\n",
-               configuration.mappings.count, configuration.settings.subscriber_count);
+        printf("configuration: ok (%zu mapping(s), %zu subscriber(s)%s)\n",
+               configuration.mappings.count, configuration.settings.subscriber_count,
+               configuration.settings.has_broker ? ", built-in broker" : "");
         status = arguments->connect ? check_live(&configuration) : EXIT_SUCCESS;
     }
     configuration_fini(&configuration);

@@ -7,6 +7,7 @@ struct arguments {
     const char *config; // -c
     bool connect;       // --connect
     bool print;         // --print
+    bool delete;        // --delete
     char **rest;
     int rest_count;
 };
@@ -16,3 +17,4 @@ int command_check(const struct arguments *arguments);
 int command_explain(const struct arguments *arguments);
 int command_migrate(const struct arguments *arguments);
 int command_config(const struct arguments *arguments);
+int command_passwd(const struct arguments *arguments);

@@ -31,7 +31,8 @@ static void check_plans(struct configuration *configuration)
     }
 }
 
-bool configuration_load(struct configuration *configuration, const char *file)
+bool configuration_load(struct configuration *configuration, const char *file,
+                        const struct live *live)
 {
     struct settings *settings = &configuration->settings;
     struct problems *problems = &configuration->problems;
@@ -44,6 +45,8 @@ bool configuration_load(struct configuration *configuration, const char *file)
         return false;
     for (size_t i = 0; i < configuration->mappings.count; i++)
         configuration->mappings.items[i].target.index = (unsigned)i;
+    if (live)
+        live_number(live, &configuration->mappings);
     mapfile_bind(&configuration->mappings, settings);
     check_plans(configuration);
     return problems->count == 0;
@@ -54,6 +57,13 @@ void configuration_fini(struct configuration *configuration)
     mapfile_fini(&configuration->mappings);
     settings_fini(&configuration->settings);
     problems_fini(&configuration->problems);
+}
+
+void configuration_free(struct configuration *configuration)
+{
+    if (configuration)
+        configuration_fini(configuration);
+    free(configuration);
 }
 
 // For people at a terminal the bare lines; for the journal with their priority.
@@ -67,10 +77,8 @@ static void print_lines(char *text)
     }
 }
 
-bool configuration_must_load(struct configuration *configuration, const char *file)
+void configuration_complain(struct configuration *configuration)
 {
-    if (configuration_load(configuration, file))
-        return true;
     size_t count = configuration->problems.count;
     struct memtext text;
     memtext_open(&text);
@@ -79,5 +87,12 @@ bool configuration_must_load(struct configuration *configuration, const char *fi
     char *lines = memtext_close(&text);
     print_lines(lines);
     free(lines);
-    return false;
+}
+
+bool configuration_must_load(struct configuration *configuration, const char *file)
+{
+    bool loaded = configuration_load(configuration, file, NULL);
+    if (!loaded)
+        configuration_complain(configuration);
+    return loaded;
 }

@@ -6,6 +6,7 @@
 
 #include "conf/mapfile.h"
 #include "conf/settings.h"
+#include "live.h"
 
 enum { EXIT_CONFIGURATION = 78, EXIT_USAGE = 2 };
 
@@ -15,8 +16,13 @@ struct configuration {
     struct problems problems;
 };
 
-// False where there are problems; configuration_fini is due in either case.
-bool configuration_load(struct configuration *configuration, const char *file);
+// False where there are problems; configuration_fini is due in either case. live: the mappings that
+// a running daemon has, whose Subscription Identifiers go on; or NULL.
+bool configuration_load(struct configuration *configuration, const char *file,
+                        const struct live *live);
+// Prints all problems to standard error.
+void configuration_complain(struct configuration *configuration);
 void configuration_fini(struct configuration *configuration);
+void configuration_free(struct configuration *configuration); // one that was allocated; takes NULL
 // Loads or prints all problems to standard error; false: the caller exits with EXIT_CONFIGURATION.
 bool configuration_must_load(struct configuration *configuration, const char *file);

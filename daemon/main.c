@@ -8,24 +8,29 @@
 #include "commands.h"
 #include "configuration.h"
 
+enum { TAKES_CONFIG = 1, TAKES_CONNECT = 2, TAKES_PRINT = 4, TAKES_DELETE = 8 };
+
 static const struct command {
     const char *name, *usage, *help;
     int (*run)(const struct arguments *arguments);
-    int rest;            // further arguments
-    bool connect, print; // takes --connect, --print
+    int rest;       // further arguments
+    unsigned takes; // options; -c is required where it is taken
 } commands[] = {
-    {"run", "run -c FILE", "the daemon, in the foreground", command_run, 0, false, false},
+    {"run", "run -c FILE", "the daemon, in the foreground", command_run, 0, TAKES_CONFIG},
     {"check", "check -c FILE [--connect]",
      "all mistakes of the configuration; --connect also tries brokers, database and tables",
-     command_check, 0, true, false},
+     command_check, 0, TAKES_CONFIG | TAKES_CONNECT},
     {"explain", "explain -c FILE TOPIC PAYLOAD",
      "what would become of a message ('-': the payload from standard input)", command_explain, 2,
-     false, false},
+     TAKES_CONFIG},
     {"migrate", "migrate -c FILE [--print]",
      "creates or upgrades the schema and the mapped tables; --print only shows the SQL",
-     command_migrate, 0, false, true},
-    {"config", "config -c FILE", "the effective settings, secrets masked", command_config, 0, false,
-     false},
+     command_migrate, 0, TAKES_CONFIG | TAKES_PRINT},
+    {"config", "config -c FILE", "the effective settings, secrets masked", command_config, 0,
+     TAKES_CONFIG},
+    {"passwd", "passwd [--delete] FILE USER",
+     "sets or deletes a user's password in a password_file of the built-in broker", command_passwd,
+     2, TAKES_DELETE},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
@@ -52,22 +57,26 @@ static bool parse(const struct command *command, int count, char **words,
         {"config", required_argument, NULL, 'c'},
         {"connect", no_argument, NULL, 'C'},
         {"print", no_argument, NULL, 'P'},
+        {"delete", no_argument, NULL, 'D'},
         {NULL, 0, NULL, 0},
     };
     // A payload may begin with "-": after the topic nothing is an option.
-    for (int option; (option = getopt_long(count, words, "+c:", options, NULL)) != -1;) {
-        if (option == 'c')
+    for (int option; (option = getopt_long(count, words, "+c:D", options, NULL)) != -1;) {
+        if (option == 'c' && (command->takes & TAKES_CONFIG))
             arguments->config = optarg;
-        else if (option == 'C' && command->connect)
+        else if (option == 'C' && (command->takes & TAKES_CONNECT))
             arguments->connect = true;
-        else if (option == 'P' && command->print)
+        else if (option == 'P' && (command->takes & TAKES_PRINT))
             arguments->print = true;
+        else if (option == 'D' && (command->takes & TAKES_DELETE))
+            arguments->delete = true;
         else
             return false;
     }
     arguments->rest = words + optind;
     arguments->rest_count = count - optind;
-    return arguments->config && arguments->rest_count == command->rest;
+    return (arguments->config || !(command->takes & TAKES_CONFIG)) &&
+           arguments->rest_count == command->rest;
 }
 
 int main(int count, char **words)

@@ -1,10 +1,13 @@
 // Tries the database and the brokers once.
 #include "probe.h"
 
+#include <netdb.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/loop.h"
 #include "base/mem.h"
@@ -181,10 +184,37 @@ static bool probe_broker(struct probe *probe, const struct subscriber_options *c
     return probe->ok;
 }
 
+// It may be running, or be given its sockets by systemd: whether the address is this machine's is
+// all that can be tried.
+static bool has_address(const struct addrinfo *address)
+{
+    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool has = fd >= 0 && bind(fd, address->ai_addr, address->ai_addrlen) == 0;
+    if (fd >= 0)
+        close(fd);
+    return has;
+}
+
+static bool probe_listener(const struct broker_listen *listen)
+{
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST};
+    struct addrinfo *address;
+    if (strcmp(listen->host, "*") == 0 || getaddrinfo(listen->host, NULL, &hints, &address) != 0)
+        return true;
+    bool ok = has_address(address);
+    freeaddrinfo(address);
+    if (!ok)
+        fprintf(stderr, "[broker]: cannot listen on %s: this machine has no such address\n",
+                listen->text);
+    return ok;
+}
+
 bool probe_brokers(struct probe *probe)
 {
     const struct settings *settings = &probe->configuration->settings;
     bool ok = true;
+    for (size_t i = 0; settings->has_broker && i < settings->broker.listen_count; i++)
+        ok = probe_listener(&settings->broker.listens[i]) && ok;
     for (size_t i = 0; i < settings->subscriber_count; i++)
         ok = probe_broker(probe, &settings->subscribers[i].options) && ok;
     return ok;

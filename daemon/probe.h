@@ -16,7 +16,7 @@ bool probe_database(struct probe *probe);
 // standard error.
 bool probe_tables(struct probe *probe, bool migrate);
 // Connects to every broker under a client id of its own, so that a running daemon's session is left
-// alone.
+// alone. Of the built-in one: whether its addresses are this machine's.
 bool probe_brokers(struct probe *probe);
 // The SQL that migrating an empty database would run, on standard output.
 void probe_print_migration(struct probe *probe);

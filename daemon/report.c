@@ -1,4 +1,4 @@
-// What people and monitoring see of the running daemon.
+// What people see of the running daemon.
 #include <inttypes.h>
 #include <stdarg.h>
 #include <string.h>
@@ -31,29 +31,61 @@ static void append_rate(struct daemon *daemon, char *text, size_t size)
     daemon->last_ms = now;
 }
 
-// Messages that are received and not settled: the lag behind the brokers.
+size_t report_source_count(const struct daemon *daemon)
+{
+    return daemon->configuration.settings.subscriber_count + (daemon->broker != NULL);
+}
+
+const struct message_source *report_source(const struct daemon *daemon, size_t index)
+{
+    if (index < daemon->configuration.settings.subscriber_count)
+        return subscriber_source(daemon->subscribers[index]);
+    return broker_source(daemon->broker);
+}
+
+// Messages that are received and not settled: the lag behind the senders.
 static uint64_t pending(const struct daemon *daemon)
 {
     uint64_t sum = 0;
-    for (size_t i = 0; i < daemon->configuration.settings.subscriber_count; i++)
-        sum += books_pending(&subscriber_source(daemon->subscribers[i])->books);
+    for (size_t i = 0; i < report_source_count(daemon); i++)
+        sum += books_pending(&report_source(daemon, i)->books);
     return sum;
+}
+
+static void append_subscribers(const struct daemon *daemon, char *text, size_t size)
+{
+    for (size_t i = 0; i < daemon->configuration.settings.subscriber_count; i++) {
+        struct subscriber_status status;
+        subscriber_status(daemon->subscribers[i], &status);
+        append(text, size, "; %s: %s", subscriber_source(daemon->subscribers[i])->name,
+               status.state);
+    }
+}
+
+static void append_broker(const struct daemon *daemon, char *text, size_t size)
+{
+    if (!daemon->broker)
+        return;
+    struct broker_status broker;
+    broker_status(daemon->broker, &broker);
+    append(text, size, "; %s: %s", broker_source(daemon->broker)->name, broker.state);
+    for (size_t i = 0; i < relays_count(daemon->relays); i++) {
+        struct relay_status relay;
+        relays_status(daemon->relays, i, &relay);
+        append(text, size, "; forward %s: %s", relay.name, relay.forward.state);
+    }
 }
 
 void report_status(struct daemon *daemon, char *text, size_t size)
 {
-    const struct settings *settings = &daemon->configuration.settings;
     const char *tables = catalog_state(daemon->catalog);
     bool ready = catalog_ready(daemon->catalog);
     snprintf(text, size, "%sdatabase: %s", daemon->stopping ? "stopping; " : "",
              ready ? writer_state(daemon->writer) : tables);
     if (ready && strcmp(tables, "ok") != 0)
         append(text, size, "; tables: %s", tables);
-    for (size_t i = 0; i < settings->subscriber_count; i++) {
-        struct subscriber_status status;
-        subscriber_status(daemon->subscribers[i], &status);
-        append(text, size, "; %s: %s", settings->subscribers[i].options.name, status.state);
-    }
+    append_subscribers(daemon, text, size);
+    append_broker(daemon, text, size);
     append_rate(daemon, text, size);
     append(text, size, "; %" PRIu64 " pending, lag %" PRId64 " ms", pending(daemon),
            writer_lag_ms(daemon->writer));
@@ -61,147 +93,11 @@ void report_status(struct daemon *daemon, char *text, size_t size)
     if (rejects > 0)
         append(text, size, "; %" PRIu64 " rejected", rejects);
     size_t stopped = 0;
-    for (size_t i = 0; i < daemon->configuration.mappings.count; i++)
-        stopped += daemon->targets[i]->stopped != NULL;
+    for (size_t i = 0; i < daemon->live.count; i++)
+        stopped += daemon->live.items[i]->target.stopped != NULL;
     if (stopped > 0)
         append(text, size, "; %zu mapping%s stopped, see the log", stopped,
                stopped == 1 ? "" : "s");
-}
-
-// ---- metrics ----
-
-static void metric_help(FILE *out, const char *name, const char *type, const char *help)
-{
-    fprintf(out, "# HELP sensorlog_%s %s\n# TYPE sensorlog_%s %s\n", name, help, name, type);
-}
-
-static void metric(FILE *out, const char *name, const char *type, const char *help, uint64_t value)
-{
-    metric_help(out, name, type, help);
-    fprintf(out, "sensorlog_%s %" PRIu64 "\n", name, value);
-}
-
-// Names of sources and mappings are checked to need no escape.
-static void labelled(FILE *out, const char *metric_name, const char *label, const char *name,
-                     uint64_t value)
-{
-    fprintf(out, "sensorlog_%s{%s=\"%s\"} %" PRIu64 "\n", metric_name, label, name, value);
-}
-
-static void verdicts(FILE *out, const char *metric_name, const char *label, const char *name,
-                     const struct books *books)
-{
-    for (int i = VERDICT_NONE + 1; i < VERDICT_COUNT; i++)
-        fprintf(out, "sensorlog_%s{%s=\"%s\",verdict=\"%s\"} %" PRIu64 "\n", metric_name, label,
-                name, verdict_name((enum verdict)i), books->verdicts[i]);
-}
-
-static const struct books *source_books(const struct daemon *daemon, size_t i, const char **name)
-{
-    const struct message_source *source = subscriber_source(daemon->subscribers[i]);
-    *name = source->name;
-    return &source->books;
-}
-
-static void source_metrics(struct daemon *daemon, FILE *out)
-{
-    size_t count = daemon->configuration.settings.subscriber_count;
-    const char *name;
-    metric_help(out, "messages_received_total", "counter", "Messages received, by source.");
-    for (size_t i = 0; i < count; i++) {
-        const struct books *books = source_books(daemon, i, &name);
-        labelled(out, "messages_received_total", "source", name, books->received);
-    }
-    metric_help(out, "messages_total", "counter", "Messages by how they ended.");
-    for (size_t i = 0; i < count; i++) {
-        const struct books *books = source_books(daemon, i, &name);
-        verdicts(out, "messages_total", "source", name, books);
-    }
-    metric_help(out, "messages_pending", "gauge", "Messages received and not ended.");
-    for (size_t i = 0; i < count; i++) {
-        const struct books *books = source_books(daemon, i, &name);
-        labelled(out, "messages_pending", "source", name, books_pending(books));
-    }
-}
-
-static void connection_metrics(struct daemon *daemon, FILE *out)
-{
-    static const struct {
-        const char *name, *type, *help;
-    } metrics[] = {
-        {"source_connected", "gauge",
-         "1 while the broker is connected and has granted the subscriptions."},
-        {"source_connects_total", "counter", "Connections made."},
-        {"window_full_total", "counter",
-         "How often the broker could send no more before a commit."},
-    };
-    for (size_t m = 0; m < sizeof metrics / sizeof *metrics; m++) {
-        metric_help(out, metrics[m].name, metrics[m].type, metrics[m].help);
-        for (size_t i = 0; i < daemon->configuration.settings.subscriber_count; i++) {
-            struct subscriber_status status;
-            subscriber_status(daemon->subscribers[i], &status);
-            uint64_t values[] = {status.connected && status.subscribed, status.connects,
-                                 status.window_full};
-            labelled(out, metrics[m].name, "source",
-                     subscriber_source(daemon->subscribers[i])->name, values[m]);
-        }
-    }
-}
-
-static void mapping_metrics(struct daemon *daemon, FILE *out)
-{
-    size_t count = daemon->configuration.mappings.count;
-    metric_help(out, "parts_received_total", "counter", "Messages taken by each mapping.");
-    for (size_t i = 0; i < count; i++)
-        labelled(out, "parts_received_total", "mapping", daemon->targets[i]->mapping,
-                 daemon->targets[i]->books.received);
-    metric_help(out, "parts_total", "counter", "Parts by how they ended.");
-    for (size_t i = 0; i < count; i++)
-        verdicts(out, "parts_total", "mapping", daemon->targets[i]->mapping,
-                 &daemon->targets[i]->books);
-    metric_help(out, "parts_pending", "gauge", "Parts not ended.");
-    for (size_t i = 0; i < count; i++)
-        labelled(out, "parts_pending", "mapping", daemon->targets[i]->mapping,
-                 books_pending(&daemon->targets[i]->books));
-    metric_help(out, "mapping_stopped", "gauge",
-                "1 while the mapping's table does not take its rows.");
-    for (size_t i = 0; i < count; i++)
-        labelled(out, "mapping_stopped", "mapping", daemon->targets[i]->mapping,
-                 daemon->targets[i]->stopped != NULL);
-}
-
-void report_metrics(struct daemon *daemon, FILE *out)
-{
-    const struct writer_counters *writer = writer_counters(daemon->writer);
-    const struct loop_counters *loop = loop_counters(daemon->loop);
-    source_metrics(daemon, out);
-    connection_metrics(daemon, out);
-    mapping_metrics(daemon, out);
-    metric(out, "rows_total", "counter", "Rows committed.", writer->rows);
-    metric(out, "rejects_total", "counter", "Entries of the reject table committed.",
-           writer->rejects);
-    metric(out, "commits_total", "counter", "Transactions committed.", writer->commits);
-    metric(out, "commit_failures_total", "counter", "Transactions that failed.", writer->failures);
-    metric(out, "commits_by_timer_total", "counter", "Transactions that a timer began.",
-           writer->commits_by_timer);
-    metric(out, "ambiguous_committed_total", "counter",
-           "Cut-off COMMITs that turned out to have committed.", writer->resolved_committed);
-    metric(out, "ambiguous_repeated_total", "counter",
-           "Cut-off COMMITs that turned out not to have committed.", writer->resolved_repeated);
-    metric(out, "database_up", "gauge", "1 while rows can be committed.",
-           writer_usable(daemon->writer) > 0);
-    metric(out, "database_connections", "gauge", "Connections that can commit.",
-           writer_usable(daemon->writer));
-    metric(out, "lag_milliseconds", "gauge",
-           "How long the oldest message has waited for its commit.",
-           (uint64_t)writer_lag_ms(daemon->writer));
-    metric(out, "memory_bytes", "gauge", "Memory held by messages that wait.", daemon->budget.used);
-    metric(out, "memory_peak_bytes", "gauge", "The most it has been.", daemon->budget.peak);
-    metric(out, "memory_limit_bytes", "gauge", "[batch] memory.", daemon->budget.limit);
-    metric(out, "loop_timer_events_total", "counter", "Timer callbacks of the event loop.",
-           loop->timer_events);
-    metric(out, "loop_task_events_total", "counter", "Deferred tasks of the event loop.",
-           loop->task_events);
 }
 
 // ---- the last words ----
@@ -219,11 +115,12 @@ static void log_books(const char *kind, const char *name, const struct books *bo
 
 void report_books(const struct daemon *daemon)
 {
-    for (size_t i = 0; i < daemon->configuration.settings.subscriber_count; i++) {
-        const char *name;
-        const struct books *books = source_books(daemon, i, &name);
-        log_books("source", name, books);
+    for (size_t i = 0; i < report_source_count(daemon); i++) {
+        const struct message_source *source = report_source(daemon, i);
+        log_books("source", source->name, &source->books);
     }
-    for (size_t i = 0; i < daemon->configuration.mappings.count; i++)
-        log_books("mapping", daemon->targets[i]->mapping, &daemon->targets[i]->books);
+    for (size_t i = 0; i < daemon->live.count; i++) {
+        const struct books books = live_books(&daemon->live, daemon->live.items[i]);
+        log_books("mapping", daemon->live.items[i]->name, &books);
+    }
 }

@@ -8,8 +8,15 @@
 #include "base/mem.h"
 #include "commands.h"
 #include "daemon.h"
+#include "store/exchange.h"
 
-enum { WORKER_THREADS = 2, DRAIN_MS = 7000, DISCONNECT_MS = 1500, REPEAT_LOG_MS = 600000 };
+// The two bounds of a stop leave time, of 10 s, for the broker's state to become durable.
+enum {
+    WORKER_THREADS = 2,
+    DRAIN_MS = 6000,
+    DISCONNECT_MS = 2500,
+    REPEAT_LOG_MS = 600000,
+};
 
 // ---- calls upward ----
 
@@ -30,6 +37,58 @@ static void room_again(void *arg)
     struct daemon *daemon = arg;
     for (size_t i = 0; i < daemon->configuration.settings.subscriber_count; i++)
         subscriber_resume(daemon->subscribers[i]);
+    if (daemon->broker)
+        broker_resume(daemon->broker);
+}
+
+static bool is_wanted(void *arg, const char *topic, size_t length)
+{
+    const struct daemon *daemon = arg;
+    return pipeline_wants(daemon->pipeline, daemon->configuration.settings.broker.name, topic,
+                          length);
+}
+
+static bool exchanges_known(void *arg)
+{
+    const struct daemon *daemon = arg;
+    return writer_exchanges_known(daemon->writer);
+}
+
+static bool exchange_stored(void *arg, uint64_t session, uint16_t packet_id)
+{
+    const struct daemon *daemon = arg;
+    return writer_exchange_stored(daemon->writer, session, packet_id);
+}
+
+static void exchange_forget(void *arg, uint64_t session, uint16_t packet_id)
+{
+    struct daemon *daemon = arg;
+    writer_exchange_forget(daemon->writer, session, packet_id);
+}
+
+static void session_ended(void *arg, uint64_t session)
+{
+    struct daemon *daemon = arg;
+    writer_session_forget(daemon->writer, session);
+}
+
+static bool session_lives(void *arg, uint64_t session)
+{
+    const struct daemon *daemon = arg;
+    return broker_has_session(daemon->broker, session);
+}
+
+static void exchanges_loaded(void *arg)
+{
+    struct daemon *daemon = arg;
+    writer_sessions_keep(daemon->writer, session_lives, daemon);
+    broker_exchanges_loaded(daemon->broker);
+}
+
+static void exchange_forgotten(void *arg, uint64_t session, uint16_t packet_id)
+{
+    struct daemon *daemon = arg;
+    broker_exchange_forgotten(daemon->broker, session, packet_id);
 }
 
 static void catalog_is_ready(void *arg, bool ok, const char *detail)
@@ -53,34 +112,49 @@ static void metrics_text(void *arg, FILE *out)
 
 // ---- the stop ----
 
-static void subscriber_stopped(void *arg)
+static void part_disconnected(void *arg)
 {
     struct daemon *daemon = arg;
-    if (--daemon->stopping_subscribers == 0)
+    if (--daemon->connected_parts == 0)
         loop_stop(daemon->loop);
 }
 
-// What is committed is acknowledged; then DISCONNECT. What is not stays with the broker.
+// What is committed is acknowledged; then DISCONNECT. What is not stays with its sender.
 static void disconnect_all(void *arg)
 {
     struct daemon *daemon = arg;
-    if (daemon->stopping_subscribers > 0) // they are at it
+    if (daemon->disconnecting)
         return;
-    size_t count = daemon->configuration.settings.subscriber_count;
-    daemon->stopping_subscribers = count;
+    daemon->disconnecting = true;
     loop_timer_start(daemon->deadline, DISCONNECT_MS);
-    for (size_t i = 0; i < count; i++)
-        subscriber_stop(daemon->subscribers[i], subscriber_stopped, daemon);
+    for (size_t i = 0; i < daemon->configuration.settings.subscriber_count; i++)
+        subscriber_stop(daemon->subscribers[i], part_disconnected, daemon);
+    if (daemon->broker)
+        broker_stop(daemon->broker, part_disconnected, daemon);
 }
 
 // The time for what is under way is over.
 static void deadline_passed(void *arg)
 {
     struct daemon *daemon = arg;
-    if (daemon->stopping_subscribers > 0)
+    if (daemon->disconnecting)
         loop_stop(daemon->loop);
     else
         disconnect_all(daemon);
+}
+
+// No more messages come in. Relays may as well stop now: what they have not sent is kept.
+static void quiesce_all(struct daemon *daemon)
+{
+    size_t count = daemon->configuration.settings.subscriber_count;
+    daemon->connected_parts = count;
+    for (size_t i = 0; i < count; i++)
+        subscriber_quiesce(daemon->subscribers[i]);
+    if (!daemon->broker)
+        return;
+    daemon->connected_parts += 2;
+    broker_quiesce(daemon->broker);
+    relays_stop(daemon->relays, part_disconnected, daemon);
 }
 
 static void stop(int number, void *arg)
@@ -94,35 +168,38 @@ static void stop(int number, void *arg)
     log_info("%s: committing what is in, then stopping", strsignal(number));
     daemon->stopping = true;
     notify_stopping(daemon->notify);
-    for (size_t i = 0; i < daemon->configuration.settings.subscriber_count; i++)
-        subscriber_quiesce(daemon->subscribers[i]);
+    quiesce_all(daemon);
     loop_timer_start(daemon->deadline, DRAIN_MS);
     writer_drain(daemon->writer, disconnect_all, daemon);
 }
 
 // ---- wiring ----
 
-static void make_store(struct daemon *daemon)
+static void make_catalog(struct daemon *daemon)
 {
     const struct settings *settings = &daemon->configuration.settings;
-    struct mappings *mappings = &daemon->configuration.mappings;
-    daemon->budget =
-        (struct budget){.limit = settings->batch.memory, .room = room_again, .arg = daemon};
-    daemon->targets = mem_zalloc(mappings->count * sizeof(struct target *));
-    for (size_t i = 0; i < mappings->count; i++)
-        daemon->targets[i] = &mappings->items[i].target;
-    const struct catalog_options catalog_options = {
+    const struct catalog_options options = {
         .conninfo = settings->postgres.conninfo,
         .migrate = settings->postgres.migrate,
     };
-    daemon->catalog = catalog_new(daemon->loop, daemon->worker, daemon->targets, mappings->count,
-                                  &catalog_options);
+    size_t count = daemon->live.count;
+    struct target **targets = mem_alloc((count + 1) * sizeof(struct target *));
+    for (size_t i = 0; i < count; i++)
+        targets[i] = &daemon->live.items[i]->target;
+    daemon->catalog = catalog_new(daemon->loop, daemon->worker, targets, count, &options);
+    free(targets);
+}
+
+static void make_writer(struct daemon *daemon)
+{
+    const struct settings *settings = &daemon->configuration.settings;
     const struct writer_options writer_options = {
         .conninfo = settings->postgres.conninfo,
         .name = settings->postgres.writer,
         .connections = settings->postgres.connections,
         .max_rows = settings->batch.max_rows,
         .linger_ms = settings->batch.linger_ms,
+        .exchanges = settings->has_broker,
     };
     daemon->writer =
         writer_new(daemon->loop, daemon->worker, daemon->catalog, &daemon->budget, &writer_options);
@@ -140,6 +217,59 @@ static void make_subscribers(struct daemon *daemon)
                                                 &settings->subscribers[i].options, &calls);
 }
 
+// Opens no port yet.
+static bool make_broker(struct daemon *daemon)
+{
+    const struct settings *settings = &daemon->configuration.settings;
+    const struct broker_calls calls = {.wants = is_wanted,
+                                       .message = take_message,
+                                       .window_full = window_is_full,
+                                       .exchanges_known = exchanges_known,
+                                       .exchange_stored = exchange_stored,
+                                       .exchange_forget = exchange_forget,
+                                       .session_ended = session_ended,
+                                       .arg = daemon};
+    char *error = NULL;
+    if (!settings->has_broker)
+        return true;
+    daemon->logins = worker_new(daemon->loop, WORKER_THREADS);
+    daemon->broker = broker_new(daemon->loop, daemon->logins, &daemon->budget, &settings->broker,
+                                &calls, &error);
+    if (!daemon->broker) {
+        log_error("[broker]: %s", error);
+        free(error);
+        return false;
+    }
+    writer_on_exchanges(daemon->writer, exchanges_loaded, daemon);
+    writer_on_forgotten(daemon->writer, exchange_forgotten, daemon);
+    daemon->relays =
+        relays_new(daemon->loop, daemon->broker, settings->forwards, settings->forward_count);
+    return true;
+}
+
+static bool start_broker(struct daemon *daemon)
+{
+    char *error = NULL;
+    if (!daemon->broker)
+        return true;
+    if (!broker_start(daemon->broker, &error)) {
+        log_error("[broker]: %s", error);
+        free(error);
+        return false;
+    }
+    relays_start(daemon->relays);
+    return true;
+}
+
+static bool make_pipeline(struct daemon *daemon)
+{
+    daemon->pipeline = pipeline_new(NULL, 0, daemon->writer);
+    for (size_t i = 0; i < daemon->live.count; i++)
+        if (!pipeline_add(daemon->pipeline, daemon->live.items[i]))
+            return false;
+    return true;
+}
+
 static bool listen_http(struct daemon *daemon)
 {
     const struct settings *settings = &daemon->configuration.settings;
@@ -154,14 +284,15 @@ static bool listen_http(struct daemon *daemon)
 }
 
 // From the start until there are handlers a stop waits, so that it is a stop and no death by a
-// signal.
-static void mask_stops(int how)
+// signal; and a reload too.
+static void mask_signals(int how)
 {
-    sigset_t stops;
-    sigemptyset(&stops);
-    sigaddset(&stops, SIGTERM);
-    sigaddset(&stops, SIGINT);
-    sigprocmask(how, &stops, NULL);
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
+    sigprocmask(how, &signals, NULL);
 }
 
 static bool make(struct daemon *daemon)
@@ -170,15 +301,19 @@ static bool make(struct daemon *daemon)
     daemon->loop = loop_new();
     daemon->worker = worker_new(daemon->loop, WORKER_THREADS);
     daemon->deadline = loop_timer_new(daemon->loop, deadline_passed, daemon);
-    make_store(daemon);
-    daemon->pipeline = pipeline_new(daemon->configuration.mappings.items,
-                                    daemon->configuration.mappings.count, daemon->writer);
+    daemon->budget = (struct budget){.limit = daemon->configuration.settings.batch.memory,
+                                     .room = room_again,
+                                     .arg = daemon};
+    live_init(&daemon->live, &daemon->configuration.mappings);
+    make_catalog(daemon);
+    make_writer(daemon);
     make_subscribers(daemon);
     daemon->notify = notify_new(daemon->loop, status_line, daemon);
     daemon->terminate = loop_signal_new(daemon->loop, SIGTERM, stop, daemon);
     daemon->interrupt = loop_signal_new(daemon->loop, SIGINT, stop, daemon);
-    mask_stops(SIG_UNBLOCK);
-    return daemon->pipeline && listen_http(daemon);
+    reload_init(daemon);
+    mask_signals(SIG_UNBLOCK);
+    return make_pipeline(daemon) && make_broker(daemon) && listen_http(daemon);
 }
 
 // The writer goes before the sources: what it abandons is still a message of theirs.
@@ -186,12 +321,17 @@ static void take_apart(struct daemon *daemon)
 {
     writer_free(daemon->writer);
     report_books(daemon);
+    reload_fini(daemon);
     for (size_t i = 0; i < daemon->configuration.settings.subscriber_count; i++)
         subscriber_free(daemon->subscribers[i]);
     free(daemon->subscribers);
+    relays_free(daemon->relays);
+    broker_free(daemon->broker);
+    configuration_free(daemon->reloaded);
+    worker_free(daemon->logins);
     pipeline_free(daemon->pipeline);
     catalog_free(daemon->catalog);
-    free(daemon->targets);
+    live_fini(&daemon->live);
     http_free(daemon->http);
     notify_free(daemon->notify);
     loop_signal_free(daemon->terminate);
@@ -204,7 +344,7 @@ static void take_apart(struct daemon *daemon)
 static int run(struct daemon *daemon)
 {
     int status = EXIT_FAILURE;
-    if (make(daemon)) {
+    if (make(daemon) && start_broker(daemon)) {
         catalog_start(daemon->catalog, catalog_is_ready, daemon);
         for (size_t i = 0; i < daemon->configuration.settings.subscriber_count; i++)
             subscriber_start(daemon->subscribers[i]);
@@ -218,16 +358,17 @@ static int run(struct daemon *daemon)
 
 int command_run(const struct arguments *arguments)
 {
-    struct daemon daemon = {.stopping = false};
+    struct daemon daemon = {.file = arguments->config};
     int status = EXIT_CONFIGURATION;
     signal(SIGPIPE, SIG_IGN);
-    mask_stops(SIG_BLOCK);
+    mask_signals(SIG_BLOCK);
     if (configuration_must_load(&daemon.configuration, arguments->config)) {
-        log_init(daemon.configuration.settings.log_level);
-        log_info("sensorlogd %s: %zu mapping(s), %zu subscriber(s), writer \"%s\"",
+        const struct settings *settings = &daemon.configuration.settings;
+        log_init(settings->log_level);
+        log_info("sensorlogd %s: %zu mapping(s), %zu subscriber(s)%s, writer \"%s\"",
                  SENSORLOGD_VERSION, daemon.configuration.mappings.count,
-                 daemon.configuration.settings.subscriber_count,
-                 daemon.configuration.settings.postgres.writer);
+                 settings->subscriber_count, settings->has_broker ? ", the built-in broker" : "",
+                 settings->postgres.writer);
         status = run(&daemon);
     }
     configuration_fini(&daemon.configuration);

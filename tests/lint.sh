@@ -14,9 +14,12 @@ declare -A allowed=(
     [base]="base"
     [core]="base core"
     [mqtt]="base core mqtt"
+    [disk]="base core disk"
+    [broker]="base core mqtt disk broker"
+    [forward]="base core forward"
     [store]="base core store"
     [pipeline]="base core store pipeline"
-    [conf]="base core mqtt store pipeline conf"
+    [conf]="base core mqtt broker forward store pipeline conf"
     [ops]="base core ops"
 )
 for room in "${!allowed[@]}"; do
@@ -45,7 +48,7 @@ for file in daemon/*.[ch] daemon/*/*.[ch]; do
 done
 
 # ---- a second compiler ----
-packages="libevent libevent_openssl libpq libconfig inih libsystemd openssl"
+packages="libevent libevent_openssl libpq libconfig inih libsystemd openssl sqlite3 libargon2"
 # shellcheck disable=SC2046,SC2086
 clang -fsyntax-only -std=c11 -D_GNU_SOURCE -DSENSORLOGD_VERSION='"lint"' -Werror -Wall -Wextra -Wshadow \
     -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Idaemon -Itests/unit \

@@ -89,6 +89,7 @@ static bool section_begin(struct inifile *file, const char *line)
 }
 
 // inih ends a value at " ;". That is a comment only where it cannot be meant as part of the value.
+// A # alone at the end is no comment, but the filter of all topics.
 static bool value_clear(struct inifile *file, const char *value)
 {
     char quote = '\0';
@@ -97,7 +98,7 @@ static bool value_clear(struct inifile *file, const char *value)
             quote = quote ? '\0' : *at;
         if (!is_blank(*at) || (at[1] != ';' && at[1] != '#'))
             continue;
-        if (at[1] == '#' && !quote) {
+        if (at[1] == '#' && !quote && !ends_here(at + 2)) {
             flaw(file, "a value cannot contain ' #'; a comment after a value begins with ' ; '");
             return false;
         }

@@ -18,10 +18,10 @@ static const char *const mapping_keys[] = {
 static const char *const decoder_names[] = {"text", "json", NULL}; // as enum decoder_kind
 static const char *const partition_names[] = {"day", "week", "month", "year", NULL};
 
-bool mapread_takes_from(const struct mapping *mapping, const char *subscriber)
+bool mapread_takes_from(const struct mapping *mapping, const char *source)
 {
     for (size_t i = 0; i < mapping->source_count; i++) {
-        if (strcmp(mapping->sources[i], subscriber) == 0)
+        if (strcmp(mapping->sources[i], source) == 0)
             return true;
     }
     return !mapping->sources;
@@ -64,12 +64,14 @@ static void take_source(void *arg, const char *name)
     const struct settings *settings = source->read->settings;
     struct mapping *mapping = source->mapping;
     const struct node_file *file = &source->read->file;
-    const char **names = mem_zalloc((settings->subscriber_count + 1) * sizeof *names);
-    bool known = false;
+    const char **names = mem_zalloc((settings->subscriber_count + 2) * sizeof *names);
+    bool known = settings->has_broker && strcmp(settings->broker.name, name) == 0;
     for (size_t i = 0; i < settings->subscriber_count; i++) {
         names[i] = settings->subscribers[i].options.name;
         known = known || strcmp(names[i], name) == 0;
     }
+    if (settings->has_broker)
+        names[settings->subscriber_count] = settings->broker.name;
     if (!known)
         problems_add_unknown(file->problems, file->path,
                              (int)config_setting_source_line(source->node), "source", name, names);

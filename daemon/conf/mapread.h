@@ -17,5 +17,5 @@ struct mapread {
 // not valid are "".
 void mapread_mapping(const struct mapread *read, const config_setting_t *group,
                      struct mapping *mapping);
-// Whether the mapping takes messages from the subscriber of this name.
-bool mapread_takes_from(const struct mapping *mapping, const char *subscriber);
+// Whether the mapping takes messages from the source of this name.
+bool mapread_takes_from(const struct mapping *mapping, const char *source);

@@ -1,20 +1,15 @@
 // The tables of all sections and keys, and the checks of single values.
 #include "conf/sections.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/mem.h"
+#include "conf/listen.h"
+#include "conf/pathflaw.h"
 #include "conf/scalar.h"
 #include "conf/uri.h"
 #include "store/pg.h"
-
-#define COUNT(array) (sizeof(array) / sizeof *(array))
 
 static char *conninfo_flaw(const char *value)
 {
@@ -51,62 +46,6 @@ static char *writer_flaw(const char *value)
     return strlen(value) <= WRITER_MAX ? NULL : mem_strdup("is longer than 255 bytes");
 }
 
-static char *share_flaw(const char *value)
-{
-    bool valid = !strpbrk(value, "/+#"); // [MQTT-4.8.2-2]
-    return valid ? NULL : mem_printf("'%s' contains one of / + #", value);
-}
-
-static char *directory_flaw(const char *path)
-{
-    struct stat status;
-    if (stat(path, &status) != 0)
-        return mem_printf("'%s': %s", path, strerror(errno));
-    return S_ISDIR(status.st_mode) ? NULL : mem_printf("'%s' is no directory", path);
-}
-
-static char *password_file_flaw(const char *path)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
-        return mem_printf("'%s' cannot be opened: %s", path, strerror(errno));
-    char byte;
-    ssize_t n = read(fd, &byte, 1);
-    int error = errno;
-    close(fd);
-    if (n < 0)
-        return mem_printf("'%s' cannot be read: %s", path, strerror(error));
-    return n == 1 ? NULL : mem_printf("'%s' is empty", path);
-}
-
-static char *uri_take(void *base, const char *value)
-{
-    struct subscriber_entry *entry = base;
-    struct uri uri;
-    const char *flaw;
-    free(entry->uri);
-    entry->uri = mem_strdup(value);
-    if (!uri_parse(value, &uri, &flaw)) // which may hold a password
-        return strchr(value, '@') ? mem_strdup(flaw) : mem_printf("'%s' %s", value, flaw);
-    free(entry->options.host);
-    entry->options.host = uri.host;
-    entry->options.port = uri.port;
-    entry->options.tls = uri.tls;
-    entry->options.websocket = uri.websocket;
-    if (uri.tls || uri.websocket)
-        return mem_printf("'%s': mqtts, ws and wss are not part of this release; "
-                          "allowed: mqtt://HOST[:PORT]",
-                          value);
-    return NULL;
-}
-
-static void uri_print(const void *base, FILE *out)
-{
-    const struct subscriber_entry *entry = base;
-    if (entry->options.host)
-        fprintf(out, "uri = %s\n", entry->uri);
-}
-
 static char *mode_take(void *base, const char *value)
 {
     (void)base; // there is nothing to choose yet
@@ -123,16 +62,6 @@ static void mode_print(const void *base, FILE *out)
     fputs("mode = off\n", out);
 }
 
-static bool is_numeric_host(const char *host)
-{
-    const struct addrinfo hints = {.ai_flags = AI_NUMERICHOST};
-    struct addrinfo *address = NULL;
-    bool numeric = getaddrinfo(host, NULL, &hints, &address) == 0;
-    if (numeric)
-        freeaddrinfo(address);
-    return numeric;
-}
-
 static char *listen_take(void *base, const char *value)
 {
     struct settings *settings = base;
@@ -141,7 +70,7 @@ static char *listen_take(void *base, const char *value)
     const char *flaw;
     if (*value && !uri_parse_address(value, &host, &port, &flaw))
         return mem_printf("'%s' %s", value, flaw);
-    if (host && !is_numeric_host(host)) {
+    if (host && !listen_is_numeric(host)) {
         free(host);
         return mem_printf("'%s' has no numeric address; allowed: 127.0.0.1:PORT, [::1]:PORT, ...",
                           value);
@@ -164,7 +93,6 @@ static void listen_print(const void *base, FILE *out)
 }
 
 #define SETTING(member) KEY_AT(struct settings, member)
-#define ENTRY(member) KEY_AT(struct subscriber_entry, member)
 
 static const struct key postgres_keys[] = {
     {"conninfo", KEY_TEXT, "host=/run/postgresql dbname=telemetry", SETTING(postgres.conninfo),
@@ -173,26 +101,6 @@ static const struct key postgres_keys[] = {
     {"writer", KEY_TEXT, NULL, SETTING(postgres.writer), .flaw = writer_flaw},
     {"connections", KEY_NUMBER, "1", SETTING(postgres.connections), .min = 1, .max = 32},
     {"migrate", KEY_BOOL, "true", SETTING(postgres.migrate)},
-};
-
-static const struct key_word protocols[] = {{"5", 5}, {"3.1.1", 4}, {NULL, 0}};
-static const struct key_word never[] = {{"never", UINT32_MAX}, {NULL, 0}};
-
-static const struct key subscriber_keys[] = {
-    {"uri", KEY_OWN, NULL, .take = uri_take, .print = uri_print},
-    {"client_id", KEY_TEXT, NULL, .may_be_empty = true, ENTRY(options.client_id)},
-    {"protocol", KEY_WORD, "5", ENTRY(options.protocol), .words = protocols},
-    {"username", KEY_TEXT, NULL, .may_be_empty = true, ENTRY(options.username)},
-    {"password_file", KEY_PATH, NULL, .may_be_empty = true, ENTRY(options.password_file),
-     .flaw = password_file_flaw},
-    {"keepalive", KEY_SECONDS, "60", ENTRY(options.keepalive), .min = 1, .max = UINT16_MAX},
-    {"qos", KEY_NUMBER, "1", ENTRY(qos), .max = 2},
-    {"window", KEY_NUMBER, "1000", ENTRY(options.window), .min = 1, .max = UINT16_MAX},
-    {"share", KEY_TEXT, NULL, .may_be_empty = true, ENTRY(share), .flaw = share_flaw},
-    {"session_expiry", KEY_SECONDS, "7d", ENTRY(options.session_expiry), .max = UINT32_MAX - 1,
-     .words = never},
-    {"max_payload", KEY_BYTES, "1MiB", ENTRY(options.max_payload), .min = 1 << 10,
-     .max = 256 << 20},
 };
 
 static const struct key batch_keys[] = {
@@ -207,7 +115,7 @@ static const struct key mappings_keys[] = {
 
 static const struct key state_keys[] = {
     {"directory", KEY_PATH, NULL, .may_be_empty = true, SETTING(state.directory),
-     .flaw = directory_flaw},
+     .flaw = pathflaw_directory},
 };
 
 static const struct key spool_keys[] = {
@@ -230,17 +138,37 @@ static const struct key log_keys[] = {
     {"level", KEY_WORD, "info", SETTING(log_level), .words = levels},
 };
 
-const struct section sections[SECTION_COUNT] = {
-    {"postgres", false, NULL, postgres_keys, COUNT(postgres_keys)},
-    {"subscriber", true, NULL, subscriber_keys, COUNT(subscriber_keys)},
-    {"broker", false, "the built-in broker is not part of this release", NULL, 0},
-    {"batch", false, NULL, batch_keys, COUNT(batch_keys)},
-    {"mappings", false, NULL, mappings_keys, COUNT(mappings_keys)},
-    {"state", false, NULL, state_keys, COUNT(state_keys)},
-    {"spool", false, NULL, spool_keys, COUNT(spool_keys)},
-    {"http", false, NULL, http_keys, COUNT(http_keys)},
-    {"log", false, NULL, log_keys, COUNT(log_keys)},
+static const struct section section_postgres = {"postgres", "postgres",
+                                                SECTION_KEYS(postgres_keys)};
+static const struct section section_batch = {"batch", "batch", SECTION_KEYS(batch_keys)};
+const struct section section_mappings = {"mappings", "mappings", SECTION_KEYS(mappings_keys)};
+static const struct section section_state = {"state", "state", SECTION_KEYS(state_keys)};
+static const struct section section_spool = {"spool", "spool", SECTION_KEYS(spool_keys)};
+static const struct section section_http = {"http", "http", SECTION_KEYS(http_keys)};
+static const struct section section_log = {"log", "log", SECTION_KEYS(log_keys)};
+
+const struct section *const sections[] = {
+    &section_postgres,
+    &section_subscriber,
+    &section_broker,
+    &section_forward,
+    &section_batch,
+    &section_mappings,
+    &section_state,
+    &section_spool,
+    &section_http,
+    &section_log,
+    NULL,
 };
+
+const struct section *section_find(const char *name, size_t length)
+{
+    for (const struct section *const *section = sections; *section; section++) {
+        if (strlen((*section)->name) == length && memcmp((*section)->name, name, length) == 0)
+            return *section;
+    }
+    return NULL;
+}
 
 void section_init(const struct section *section, void *base, const char *file)
 {

@@ -8,36 +8,25 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "conf/crosscheck.h"
 #include "conf/inifile.h"
+#include "conf/listen.h"
+#include "conf/places.h"
 #include "conf/scalar.h"
 #include "conf/sections.h"
 #include "conf/textfile.h"
 
-// Where a subscriber's section stands first.
-struct place {
-    char *file;
-    int line;
-};
-
 struct loader {
     struct settings *settings;
     struct problems *problems;
+    struct places places;
     const char *file;              // that is being read
     const struct section *section; // NULL: its keys are passed over
     void *base;                    // of the section's keys
-    struct place *places;          // of settings->subscribers
-    size_t subscriber_capacity, place_capacity;
-    bool subscriber_meant; // some section was one, or was to be one
+    size_t index;                  // of the section among those of its kind
+    size_t subscriber_capacity, forward_capacity;
+    bool source_meant; // some section was a source of messages, or was to be one
 };
-
-static const struct section *find_section(const char *name, size_t length)
-{
-    for (size_t i = 0; i < SECTION_COUNT; i++) {
-        if (strlen(sections[i].name) == length && memcmp(sections[i].name, name, length) == 0)
-            return &sections[i];
-    }
-    return NULL;
-}
 
 static char *host_name(void)
 {
@@ -55,57 +44,107 @@ static char *default_state_directory(void)
     return mem_strdup("/var/lib/sensorlogd");
 }
 
-static struct subscriber_entry *add_subscriber(struct loader *loader, const char *name, int line)
+static bool name_allowed(const struct loader *loader, const char *name, int line)
+{
+    const char *flaw = scalar_name_flaw(name);
+    if (flaw)
+        problems_add(loader->problems, loader->file, line, "the name of a %s, '%s', %s",
+                     loader->section->name, name, flaw);
+    bool reserved = loader->section == &section_subscriber &&
+                    (strcmp(name, "broker") == 0 || strcmp(name, "spool") == 0);
+    if (reserved)
+        problems_add(loader->problems, loader->file, line,
+                     "'%s' is the name of another source; choose another name", name);
+    return !flaw && !reserved;
+}
+
+static void add_subscriber(struct loader *loader, const char *name, int line)
 {
     struct settings *settings = loader->settings;
-    size_t count = settings->subscriber_count++;
-    settings->subscribers = mem_grow(settings->subscribers, count, &loader->subscriber_capacity,
-                                     sizeof *settings->subscribers);
-    loader->places =
-        mem_grow(loader->places, count, &loader->place_capacity, sizeof *loader->places);
-    loader->places[count] = (struct place){mem_strdup(loader->file), line};
-    struct subscriber_entry *entry = &settings->subscribers[count];
+    settings->subscribers = mem_grow(settings->subscribers, settings->subscriber_count,
+                                     &loader->subscriber_capacity, sizeof *settings->subscribers);
+    struct subscriber_entry *entry = &settings->subscribers[settings->subscriber_count++];
     *entry = (struct subscriber_entry){.options.name = mem_strdup(name)};
     entry->where = mem_printf("%s:%d", loader->file, line);
     char *host = host_name();
     entry->options.client_id = mem_printf("sensorlogd-%s-%s", host, name);
     free(host);
-    section_init(find_section("subscriber", strlen("subscriber")), entry, settings->file);
-    return entry;
+    section_init(&section_subscriber, entry, settings->file);
 }
 
-static void *subscriber_base(struct loader *loader, const char *name, int line)
+static void add_forward(struct loader *loader, const char *name)
 {
     struct settings *settings = loader->settings;
-    const char *flaw = scalar_name_flaw(name);
-    if (flaw) {
-        problems_add(loader->problems, loader->file, line, "the name of a subscriber, '%s', %s",
-                     name, flaw);
-        return NULL;
+    settings->forwards = mem_grow(settings->forwards, settings->forward_count,
+                                  &loader->forward_capacity, sizeof *settings->forwards);
+    struct forward_options *options = &settings->forwards[settings->forward_count++];
+    *options = (struct forward_options){.name = mem_strdup(name)};
+    char *host = host_name();
+    options->client_id = mem_printf("sensorlogd-%s-forward-%s", host, name);
+    free(host);
+    section_init(&section_forward, options, settings->file);
+}
+
+// Makes the subscriber of this name the current one.
+static void enter_subscriber(struct loader *loader, const char *name, int line)
+{
+    const struct settings *settings = loader->settings;
+    size_t i = 0;
+    while (i < settings->subscriber_count &&
+           strcmp(settings->subscribers[i].options.name, name) != 0)
+        i++;
+    if (i == settings->subscriber_count)
+        add_subscriber(loader, name, line);
+    loader->index = i;
+    loader->base = &settings->subscribers[i];
+}
+
+static void enter_forward(struct loader *loader, const char *name)
+{
+    const struct settings *settings = loader->settings;
+    size_t i = 0;
+    while (i < settings->forward_count && strcmp(settings->forwards[i].name, name) != 0)
+        i++;
+    if (i == settings->forward_count)
+        add_forward(loader, name);
+    loader->index = i;
+    loader->base = &settings->forwards[i];
+}
+
+static void enter_section(struct loader *loader, const struct section *section, const char *name,
+                          int line)
+{
+    loader->section = section;
+    loader->base = loader->settings;
+    loader->index = 0;
+    loader->settings->has_broker |= section == &section_broker;
+    if (section->named && !name_allowed(loader, name, line)) {
+        loader->section = NULL;
+        return;
     }
-    if (strcmp(name, "broker") == 0 || strcmp(name, "spool") == 0) {
-        problems_add(loader->problems, loader->file, line,
-                     "'%s' is the name of another source; choose another name", name);
-        return NULL;
-    }
-    for (size_t i = 0; i < settings->subscriber_count; i++) {
-        if (strcmp(settings->subscribers[i].options.name, name) == 0)
-            return &settings->subscribers[i];
-    }
-    return add_subscriber(loader, name, line);
+    if (section == &section_subscriber)
+        enter_subscriber(loader, name, line);
+    else if (section == &section_forward)
+        enter_forward(loader, name);
+    places_add(&loader->places, section, loader->index, NULL, false, loader->file, line);
 }
 
 static void unknown_section(struct loader *loader, const char *name, int line)
 {
-    const char *names[SECTION_COUNT + 1] = {NULL};
-    for (size_t i = 0; i < SECTION_COUNT; i++)
-        names[i] = sections[i].of_subscriber ? "subscriber NAME" : sections[i].name;
-    const char *bare[] = {"subscriber", NULL};
+    const char *names[SECTIONS_MAX + 1] = {NULL}, *named[SECTIONS_MAX + 1] = {NULL};
+    size_t named_count = 0;
+    for (size_t i = 0; sections[i]; i++) {
+        names[i] = sections[i]->shown;
+        if (sections[i]->named)
+            named[named_count++] = sections[i]->name;
+    }
     char *first = mem_strndup(name, strcspn(name, " \t"));
-    if (problems_near(first, bare)) {
-        loader->subscriber_meant = true;
+    const char *near = problems_near(first, named);
+    if (near) {
+        const struct section *section = section_find(near, strlen(near));
+        loader->source_meant |= section == &section_subscriber;
         problems_add(loader->problems, loader->file, line,
-                     "unknown section '%s'; did you mean 'subscriber NAME'?", name);
+                     "unknown section '%s'; did you mean '%s'?", name, section->shown);
     } else {
         problems_add_unknown(loader->problems, loader->file, line, "section", name, names);
     }
@@ -117,27 +156,26 @@ static void begin_section(void *arg, const char *name, int line)
     struct loader *loader = arg;
     size_t length = strcspn(name, " \t");
     const char *rest = name + length + strspn(name + length, " \t");
-    const struct section *section = find_section(name, length);
+    const struct section *section = section_find(name, length);
     loader->section = NULL;
-    loader->subscriber_meant |= section && section->of_subscriber;
-    if (!section || (*rest && !section->of_subscriber)) {
+    loader->source_meant |= section == &section_subscriber || section == &section_broker;
+    if (!section || (*rest && !section->named))
         unknown_section(loader, name, line);
-    } else if (section->absent) {
-        problems_add(loader->problems, loader->file, line, "[%s]: %s", name, section->absent);
-    } else if (section->of_subscriber && !*rest) {
-        problems_add(loader->problems, loader->file, line,
-                     "a subscriber needs a name; allowed: [subscriber NAME]");
-    } else {
-        loader->base = loader->settings;
-        if (section->of_subscriber)
-            loader->base = subscriber_base(loader, rest, line);
-        loader->section = loader->base ? section : NULL;
-    }
+    else if (!*rest && section->named)
+        problems_add(loader->problems, loader->file, line, "a %s needs a name; allowed: [%s]",
+                     section->name, section->shown);
+    else
+        enter_section(loader, section, rest, line);
 }
 
 static void unknown_key(struct loader *loader, const char *name, int line)
 {
     const struct section *section = loader->section;
+    const char *hint = section->foreign ? section->foreign(name) : NULL;
+    if (hint) {
+        problems_add(loader->problems, loader->file, line, "unknown key '%s'; %s", name, hint);
+        return;
+    }
     const char **names = mem_zalloc((section->key_count + 1) * sizeof *names);
     for (size_t i = 0; i < section->key_count; i++)
         names[i] = section->keys[i].name;
@@ -164,10 +202,11 @@ static void take_key(void *arg, const char *name, const char *value, int line)
         unknown_key(loader, name, line);
         return;
     }
+    places_add(&loader->places, loader->section, loader->index, key, !*value, loader->file, line);
     char *flaw = key_set(key, loader->base, value, loader->file);
     if (flaw)
         problems_add(loader->problems, loader->file, line, "%s: %s", name, flaw);
-    else if (loader->section == find_section("mappings", strlen("mappings")))
+    else if (loader->section == &section_mappings)
         keep_place(loader, line);
     free(flaw);
 }
@@ -198,43 +237,19 @@ static void read_files(struct loader *loader)
         whole &= read_file(loader, list.paths[i]);
     textfile_list_fini(&list);
     free(directory);
-    if (whole && !loader->subscriber_meant)
+    if (whole && !loader->source_meant)
         problems_add(loader->problems, file, 0,
-                     "has no section [subscriber NAME]; at least one is needed");
+                     "has no section [subscriber NAME] and no [broker]; at least one is needed");
 }
 
-static bool same_session(const struct subscriber_options *a, const struct subscriber_options *b)
+static void init_sections(struct settings *settings)
 {
-    return a->client_id && b->client_id && a->host && b->host &&
-           strcasecmp(a->host, b->host) == 0 && a->port == b->port &&
-           strcmp(a->client_id, b->client_id) == 0;
-}
-
-static void check_subscriber(struct loader *loader, size_t index)
-{
-    const struct settings *settings = loader->settings;
-    const struct subscriber_entry *entry = &settings->subscribers[index];
-    const struct subscriber_options *options = &entry->options;
-    const struct place *place = &loader->places[index];
-    struct problems *problems = loader->problems;
-    if (!entry->uri)
-        problems_add(problems, place->file, place->line, "[subscriber %s] has no uri",
-                     options->name);
-    if (options->password_file && !options->username) // [MQTT-3.1.2-22]
-        problems_add(problems, place->file, place->line,
-                     "[subscriber %s] has a password_file and no username", options->name);
-    if (options->max_payload > settings->batch.memory)
-        problems_add(problems, place->file, place->line,
-                     "[subscriber %s]: max_payload is greater than memory of [batch]",
-                     options->name);
-    for (size_t i = 0; i < index; i++) {
-        // A broker lets only the last one stay [MQTT-3.1.4-3].
-        if (same_session(&settings->subscribers[i].options, options))
-            problems_add(
-                problems, place->file, place->line,
-                "[subscriber %s] has the same broker and client_id as [subscriber %s] (%s)",
-                options->name, settings->subscribers[i].options.name,
-                settings->subscribers[i].where);
+    settings->postgres.writer = host_name();
+    settings->state.directory = default_state_directory();
+    settings->broker.name = mem_strdup("broker");
+    for (size_t i = 0; sections[i]; i++) {
+        if (!sections[i]->named)
+            section_init(sections[i], settings, settings->file);
     }
 }
 
@@ -242,19 +257,10 @@ void settings_load(struct settings *settings, const char *file, struct problems 
 {
     *settings = (struct settings){.file = mem_strdup(file)};
     struct loader loader = {.settings = settings, .problems = problems};
-    settings->postgres.writer = host_name();
-    settings->state.directory = default_state_directory();
-    for (size_t i = 0; i < SECTION_COUNT; i++) {
-        if (!sections[i].of_subscriber)
-            section_init(&sections[i], settings, file);
-    }
+    init_sections(settings);
     read_files(&loader);
-    for (size_t i = 0; i < settings->subscriber_count; i++) {
-        settings->subscribers[i].options.state_directory = settings->state.directory;
-        check_subscriber(&loader, i);
-        free(loader.places[i].file);
-    }
-    free(loader.places);
+    crosscheck_settings(settings, &loader.places, problems);
+    places_fini(&loader.places);
 }
 
 static void subscriber_entry_fini(struct subscriber_entry *entry)
@@ -262,11 +268,23 @@ static void subscriber_entry_fini(struct subscriber_entry *entry)
     for (size_t i = 0; i < entry->options.subscription_count; i++)
         free(entry->options.subscriptions[i].filter);
     free(entry->options.subscriptions);
-    section_fini(find_section("subscriber", strlen("subscriber")), entry);
+    section_fini(&section_subscriber, entry);
     free(entry->options.name);
     free(entry->options.host);
+    free(entry->options.path);
     free(entry->uri);
     free(entry->where);
+}
+
+static void forward_fini(struct forward_options *options)
+{
+    section_fini(&section_forward, options);
+    for (size_t i = 0; i < options->filter_count; i++)
+        free(options->filters[i]);
+    free(options->filters);
+    free(options->name);
+    free(options->host);
+    free(options->uri);
 }
 
 void settings_fini(struct settings *settings)
@@ -274,35 +292,40 @@ void settings_fini(struct settings *settings)
     for (size_t i = 0; i < settings->subscriber_count; i++)
         subscriber_entry_fini(&settings->subscribers[i]);
     free(settings->subscribers);
+    for (size_t i = 0; i < settings->forward_count; i++)
+        forward_fini(&settings->forwards[i]);
+    free(settings->forwards);
+    listen_list_free(settings->broker.listens, settings->broker.listen_count);
+    free(settings->broker.name);
     free(settings->mappings.file);
-    for (size_t i = 0; i < SECTION_COUNT; i++) {
-        if (!sections[i].of_subscriber)
-            section_fini(&sections[i], settings);
+    for (size_t i = 0; sections[i]; i++) {
+        if (!sections[i]->named)
+            section_fini(sections[i], settings);
     }
     free(settings->http.listen_host);
     free(settings->file);
     *settings = (struct settings){0};
 }
 
-static void print_section(const struct section *section, const void *base, FILE *out)
+static void print_section(const struct section *section, const char *name, const void *base,
+                          FILE *out)
 {
+    fprintf(out, "[%s%s%s]\n", section->name, *name ? " " : "", name);
     for (size_t i = 0; i < section->key_count; i++)
         key_print(&section->keys[i], base, out);
+    putc('\n', out);
 }
 
 void settings_print(const struct settings *settings, FILE *out)
 {
-    for (size_t i = 0; i < SECTION_COUNT; i++) {
-        if (sections[i].absent || sections[i].of_subscriber)
-            continue;
-        fprintf(out, "[%s]\n", sections[i].name);
-        print_section(&sections[i], settings, out);
-        putc('\n', out);
+    for (size_t i = 0; sections[i]; i++) {
+        bool here = sections[i] != &section_broker || settings->has_broker;
+        if (!sections[i]->named && here)
+            print_section(sections[i], "", settings, out);
     }
-    for (size_t i = 0; i < settings->subscriber_count; i++) {
-        fprintf(out, "[subscriber %s]\n", settings->subscribers[i].options.name);
-        print_section(find_section("subscriber", strlen("subscriber")), &settings->subscribers[i],
-                      out);
-        putc('\n', out);
-    }
+    for (size_t i = 0; i < settings->subscriber_count; i++)
+        print_section(&section_subscriber, settings->subscribers[i].options.name,
+                      &settings->subscribers[i], out);
+    for (size_t i = 0; i < settings->forward_count; i++)
+        print_section(&section_forward, settings->forwards[i].name, &settings->forwards[i], out);
 }

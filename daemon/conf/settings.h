@@ -7,7 +7,9 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "broker/broker.h"
 #include "conf/problems.h"
+#include "forward/forward.h"
 #include "mqtt/subscriber.h"
 
 // A [subscriber NAME]; the subscriptions of its options come from the mappings, by mapfile_bind.
@@ -28,6 +30,10 @@ struct settings {
     } postgres;
     struct subscriber_entry *subscribers;
     size_t subscriber_count;
+    struct broker_options broker;
+    bool has_broker; // else what broker says has no meaning
+    struct forward_options *forwards;
+    size_t forward_count;
     struct {
         size_t max_rows, memory;
         int64_t linger_ms;

@@ -79,15 +79,28 @@ bool uri_parse_address(const char *text, char **host, uint16_t *port, const char
     return false;
 }
 
+// A path goes into a line of HTTP as it stands, so it has no blanks and no control characters.
+static bool path_valid(const char *path)
+{
+    for (const char *at = path; *at; at++)
+        if (*at <= ' ' || *at > '~' || *at == '#')
+            return false;
+    return *path == '/' || *path == '\0';
+}
+
+static const struct scheme *scheme_find(const char *text)
+{
+    for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++)
+        if (strncmp(text, schemes[i].prefix, strlen(schemes[i].prefix)) == 0)
+            return &schemes[i];
+    return NULL;
+}
+
 bool uri_parse(const char *text, struct uri *uri, const char **flaw)
 {
-    const struct scheme *scheme = NULL;
-    for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++) {
-        if (strncmp(text, schemes[i].prefix, strlen(schemes[i].prefix)) == 0)
-            scheme = &schemes[i];
-    }
+    const struct scheme *scheme = scheme_find(text);
     if (!scheme) {
-        *flaw = "is no broker's address; allowed: mqtt://HOST[:PORT]";
+        *flaw = "is no broker's address; allowed: mqtt, mqtts, ws or wss://HOST[:PORT]";
         return false;
     }
     *uri = (struct uri){.port = scheme->port, .tls = scheme->tls, .websocket = scheme->websocket};
@@ -98,12 +111,18 @@ bool uri_parse(const char *text, struct uri *uri, const char **flaw)
     }
     size_t length = strcspn(authority, "/?#");
     const char *path = authority + length;
-    if (*path && strcmp(path, "/") != 0 && !scheme->websocket) {
-        *flaw = "has a path; allowed: mqtt://HOST[:PORT]";
+    if (!scheme->websocket && *path && strcmp(path, "/") != 0) {
+        *flaw = "has a path; allowed: HOST[:PORT] alone, a path with ws and wss";
+        return false;
+    }
+    if (!path_valid(path)) {
+        *flaw = "has no valid path; allowed: /PATH without blanks and #";
         return false;
     }
     char *address = mem_strndup(authority, length);
     bool has_port, good = address_parse(address, &uri->host, &uri->port, &has_port, flaw);
     free(address);
+    if (good && scheme->websocket && *path)
+        uri->path = mem_strdup(path);
     return good;
 }

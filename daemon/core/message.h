@@ -40,6 +40,10 @@ struct message {
     struct budget *budget;
     uint64_t ticket;     // the source's own: which of its window's entries this is
     uint64_t generation; // the source's own: which connection it came by
+    // QoS 2 of a session that outlives the daemon: stored with the rows, so that a repetition is
+    // known. 0: there is none.
+    uint64_t session;
+    uint16_t packet_id;
     int64_t received_us; // arrival, microseconds since 1970
     const char *topic;   // not NUL-terminated, like all of the following
     const uint8_t *payload;

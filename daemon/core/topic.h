@@ -23,7 +23,7 @@ bool topic_level(const char *topic, size_t length, unsigned index, const char **
                  size_t *level_length);
 
 // A set of (filter, value) pairs; matching costs by the depth of the topic, not by the size of the
-// set.
+// set. It recurses as deep as its filters have levels.
 struct topic_tree;
 typedef void topic_match_fn(void *arg, void *value);
 
@@ -36,3 +36,7 @@ bool topic_tree_remove(struct topic_tree *tree, const char *filter, const void *
 // Calls fn once for each pair whose filter matches; the tree must not change meanwhile.
 void topic_tree_match(const struct topic_tree *tree, const char *name, size_t length,
                       topic_match_fn *fn, void *arg);
+// Whether any filter matches: stops at the first.
+bool topic_tree_matches(const struct topic_tree *tree, const char *name, size_t length);
+// Calls fn once for each pair with this very filter; whether there was one.
+bool topic_tree_find(struct topic_tree *tree, const char *filter, topic_match_fn *fn, void *arg);

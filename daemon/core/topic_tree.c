@@ -1,49 +1,224 @@
-// The tree of filters: one node per level, children in order, so that a match walks the levels of
-// the name.
+// The tree of filters: one node per level, children found by hash, so that a match walks the levels
+// of the name whatever the number of filters.
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/mem.h"
 #include "core/topic.h"
 
+enum { CHILDREN_PER_BUCKET = 2 };
+
+// Most sets have one value, which then needs no memory of its own.
 struct values {
-    void **items;
-    size_t count, capacity;
+    union {
+        void *one; // where capacity is 0
+        void **many;
+    };
+    uint32_t count, capacity;
 };
 
 struct node {
-    char *level;
-    size_t level_length;
-    struct node **children; // literal levels, by length and bytes
-    size_t child_count, child_capacity;
+    struct node *parent;
+    struct node *next;     // in its bucket
+    struct branch *branch; // what is below; NULL: nothing
+    struct values here;    // of filters that end at this level
+    uint32_t hash;         // of level
+    uint16_t length;
+    char level[];
+};
+
+struct branch {
+    struct node **buckets; // literal levels
+    struct node *narrow;   // the bucket while there is only one
     struct node *plus;
-    struct values here; // of filters that end at this level
-    struct values hash; // of filters that end in # below this level; they match this level too
+    struct values hash;   // of filters that end in # below this level; they match this level too
+    uint32_t count, mask; // of children, of buckets
 };
 
 struct topic_tree {
+    uint64_t seed;
     struct node root;
 };
 
-struct topic_tree *topic_tree_new(void)
+// ---- values ----
+
+static void *const *values_items(const struct values *values)
 {
-    return mem_zalloc(sizeof(struct topic_tree));
+    return values->capacity ? values->many : &values->one;
+}
+
+static void values_add(struct values *values, void *value)
+{
+    if (values->count == 0 && values->capacity == 0) {
+        values->one = value;
+    } else {
+        if (values->capacity == 0) {
+            void *one = values->one;
+            values->capacity = 4;
+            values->many = mem_alloc(values->capacity * sizeof *values->many);
+            values->many[0] = one;
+        } else if (values->count == values->capacity) {
+            values->capacity *= 2;
+            values->many = mem_realloc(values->many, values->capacity, sizeof *values->many);
+        }
+        values->many[values->count] = value;
+    }
+    values->count++;
+}
+
+static void values_fini(struct values *values)
+{
+    if (values->capacity)
+        free(values->many);
+    *values = (struct values){0};
+}
+
+static bool values_remove(struct values *values, const void *value)
+{
+    void *const *items = values_items(values);
+    uint32_t i = 0;
+    while (i < values->count && items[i] != value)
+        i++;
+    if (i == values->count)
+        return false;
+    values->count--;
+    if (values->count == 0)
+        values_fini(values);
+    else
+        memmove(values->many + i, values->many + i + 1, (values->count - i) * sizeof *values->many);
+    return true;
+}
+
+// ---- nodes ----
+
+static struct node *find_child(const struct branch *branch, const char *level, size_t length,
+                               uint32_t hash)
+{
+    struct node *child = branch->buckets[hash & branch->mask];
+    while (child && (child->hash != hash || child->length != length ||
+                     memcmp(child->level, level, length) != 0))
+        child = child->next;
+    return child;
+}
+
+static void widen(struct branch *branch)
+{
+    uint32_t mask = branch->mask * 2 + 1;
+    struct node **buckets = mem_zalloc((mask + (size_t)1) * sizeof *buckets);
+    for (uint32_t i = 0; i <= branch->mask; i++) {
+        for (struct node *node = branch->buckets[i], *next; node; node = next) {
+            next = node->next;
+            node->next = buckets[node->hash & mask];
+            buckets[node->hash & mask] = node;
+        }
+    }
+    if (branch->buckets != &branch->narrow)
+        free(branch->buckets);
+    branch->buckets = buckets;
+    branch->mask = mask;
+}
+
+static struct branch *branch_of(struct node *node)
+{
+    if (!node->branch) {
+        node->branch = mem_zalloc(sizeof *node->branch);
+        node->branch->buckets = &node->branch->narrow;
+    }
+    return node->branch;
+}
+
+static struct node *node_new(struct node *parent, const char *level, size_t length, uint32_t hash)
+{
+    struct node *node = mem_zalloc(sizeof *node + length);
+    node->parent = parent;
+    node->hash = hash;
+    node->length = (uint16_t)length;
+    memcpy(node->level, level, length);
+    return node;
+}
+
+static struct node *add_child(struct node *node, const char *level, size_t length, uint32_t hash)
+{
+    struct branch *branch = branch_of(node);
+    struct node *child = find_child(branch, level, length, hash);
+    if (child)
+        return child;
+    if (branch->count >= CHILDREN_PER_BUCKET * (branch->mask + 1))
+        widen(branch);
+    child = node_new(node, level, length, hash);
+    child->next = branch->buckets[hash & branch->mask];
+    branch->buckets[hash & branch->mask] = child;
+    branch->count++;
+    return child;
+}
+
+static void branch_free(struct branch *branch)
+{
+    if (branch->buckets != &branch->narrow)
+        free(branch->buckets);
+    values_fini(&branch->hash);
+    free(branch);
+}
+
+static void unlink_node(struct branch *branch, const struct node *node)
+{
+    if (branch->plus == node) {
+        branch->plus = NULL;
+        return;
+    }
+    struct node **at = &branch->buckets[node->hash & branch->mask];
+    while (*at != node)
+        at = &(*at)->next;
+    *at = node->next;
+    branch->count--;
+}
+
+// Frees what of node and the nodes above it stands for no filter any more.
+static void prune(struct node *node)
+{
+    for (;;) {
+        struct branch *branch = node->branch;
+        if (branch && branch->count == 0 && !branch->plus && branch->hash.count == 0) {
+            branch_free(branch);
+            node->branch = NULL;
+        }
+        struct node *parent = node->parent;
+        if (node->branch || node->here.count > 0 || !parent)
+            return;
+        unlink_node(parent->branch, node);
+        free(node);
+        node = parent;
+    }
 }
 
 static void node_fini(struct node *node)
 {
-    for (size_t i = 0; i < node->child_count; i++) {
-        node_fini(node->children[i]);
-        free(node->children[i]);
+    struct branch *branch = node->branch;
+    values_fini(&node->here);
+    if (!branch)
+        return;
+    for (uint32_t i = 0; i <= branch->mask; i++) {
+        for (struct node *child = branch->buckets[i], *next; child; child = next) {
+            next = child->next;
+            node_fini(child);
+            free(child);
+        }
     }
-    if (node->plus) {
-        node_fini(node->plus);
-        free(node->plus);
+    if (branch->plus) {
+        node_fini(branch->plus);
+        free(branch->plus);
     }
-    free(node->children);
-    free(node->here.items);
-    free(node->hash.items);
-    free(node->level);
+    branch_free(branch);
+}
+
+// ---- the tree ----
+
+struct topic_tree *topic_tree_new(void)
+{
+    struct topic_tree *tree = mem_zalloc(sizeof *tree);
+    tree->seed = hash_seed();
+    return tree;
 }
 
 void topic_tree_free(struct topic_tree *tree)
@@ -54,131 +229,127 @@ void topic_tree_free(struct topic_tree *tree)
     free(tree);
 }
 
-// Where a level is among the children, or would be; true if it is.
-static bool find_child(const struct node *node, const char *level, size_t length, size_t *index)
+// One level down from node, NULL where there is none; with create, it is made.
+static struct node *step(struct topic_tree *tree, struct node *node, const char *level,
+                         size_t length, bool create)
 {
-    size_t low = 0, high = node->child_count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        const struct node *child = node->children[middle];
-        int order = child->level_length == length  ? memcmp(child->level, level, length)
-                    : child->level_length < length ? -1
-                                                   : 1;
-        if (order == 0) {
-            *index = middle;
-            return true;
-        }
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    *index = low;
-    return false;
+    bool plus = length == 1 && *level == '+';
+    uint32_t hash = plus ? 0 : hash_bytes(tree->seed, level, length);
+    if (create && !plus)
+        return add_child(node, level, length, hash);
+    if (create && !branch_of(node)->plus)
+        node->branch->plus = node_new(node, level, 0, 0);
+    if (!node->branch)
+        return NULL;
+    return plus ? node->branch->plus : find_child(node->branch, level, length, hash);
 }
 
-static struct node *child_for(struct node *node, const char *level, size_t length)
-{
-    size_t index;
-    if (find_child(node, level, length, &index))
-        return node->children[index];
-    struct node *child = mem_zalloc(sizeof *child);
-    child->level = mem_strndup(level, length);
-    child->level_length = length;
-    node->children =
-        mem_grow(node->children, node->child_count, &node->child_capacity, sizeof *node->children);
-    memmove(node->children + index + 1, node->children + index,
-            (node->child_count - index) * sizeof *node->children);
-    node->children[index] = child;
-    node->child_count++;
-    return child;
-}
-
-// The values that stand for the filter; with create, the path to them is made.
-static struct values *values_of(struct topic_tree *tree, const char *filter, bool create)
+// The values that stand for the filter, and the node that has them; NULL where there is no path to
+// them. With create, it is made.
+static struct values *values_of(struct topic_tree *tree, const char *filter, bool create,
+                                struct node **owner)
 {
     struct node *node = &tree->root;
-    for (const char *at = filter;; at++) {
+    for (const char *at = filter; node; at++) {
         size_t length = strcspn(at, "/");
-        size_t index;
-        if (length == 1 && *at == '#')
-            return &node->hash;
-        if (length == 1 && *at == '+') {
-            if (!node->plus && create)
-                node->plus = mem_zalloc(sizeof *node->plus);
-            node = node->plus;
-        } else if (create) {
-            node = child_for(node, at, length);
-        } else {
-            node = find_child(node, at, length, &index) ? node->children[index] : NULL;
+        *owner = node;
+        if (length == 1 && *at == '#') {
+            if (create)
+                branch_of(node);
+            return node->branch ? &node->branch->hash : NULL;
         }
-        if (!node)
-            return NULL;
+        node = step(tree, node, at, length, create);
         at += length;
         if (!*at)
-            return &node->here;
+            break;
     }
+    *owner = node;
+    return node ? &node->here : NULL;
 }
 
 void topic_tree_add(struct topic_tree *tree, const char *filter, void *value)
 {
-    struct values *values = values_of(tree, filter, true);
-    values->items =
-        mem_grow(values->items, values->count, &values->capacity, sizeof *values->items);
-    values->items[values->count++] = value;
+    struct node *owner;
+    values_add(values_of(tree, filter, true, &owner), value);
 }
 
 bool topic_tree_remove(struct topic_tree *tree, const char *filter, const void *value)
 {
-    struct values *values = values_of(tree, filter, false);
-    for (size_t i = 0; values && i < values->count; i++) {
-        if (values->items[i] != value)
-            continue;
-        values->count--;
-        memmove(values->items + i, values->items + i + 1,
-                (values->count - i) * sizeof *values->items);
-        return true;
-    }
-    return false;
+    struct node *owner;
+    struct values *values = values_of(tree, filter, false, &owner);
+    if (!values || !values_remove(values, value))
+        return false;
+    prune(owner);
+    return true;
 }
+
+bool topic_tree_find(struct topic_tree *tree, const char *filter, topic_match_fn *fn, void *arg)
+{
+    struct node *owner;
+    const struct values *values = values_of(tree, filter, false, &owner);
+    for (uint32_t i = 0; values && i < values->count; i++)
+        fn(arg, values_items(values)[i]);
+    return values && values->count > 0;
+}
+
+// ---- matching ----
 
 struct match {
     const char *end;
-    topic_match_fn *fn;
+    uint64_t seed;
+    topic_match_fn *fn; // NULL: the first match ends it
     void *arg;
 };
 
-static void report(const struct match *match, const struct values *values)
+// Whether that is all that is wanted.
+static bool report(const struct match *match, const struct values *values)
 {
-    for (size_t i = 0; i < values->count; i++)
-        match->fn(match->arg, values->items[i]);
+    if (!match->fn)
+        return values->count > 0;
+    void *const *items = values_items(values);
+    for (uint32_t i = 0; i < values->count; i++)
+        match->fn(match->arg, items[i]);
+    return false;
 }
 
-// level is the first one below node, or NULL where the name has ended.
-static void match_below(const struct match *match, const struct node *node, const char *level,
+// level is the first one below node, or NULL where the name has ended. Goes down in the loop, and
+// calls itself only where + and a literal level both go on.
+static bool match_below(const struct match *match, const struct node *node, const char *level,
                         bool wildcards)
 {
-    if (wildcards)
-        report(match, &node->hash);
-    if (!level) {
-        report(match, &node->here);
-        return;
+    for (;;) {
+        const struct branch *branch = node->branch;
+        if (branch && wildcards && report(match, &branch->hash))
+            return true;
+        if (!level)
+            return report(match, &node->here);
+        if (!branch)
+            return false;
+        const char *slash = memchr(level, '/', (size_t)(match->end - level));
+        size_t length = (size_t)((slash ? slash : match->end) - level);
+        const struct node *plus = wildcards ? branch->plus : NULL, *child = NULL;
+        if (branch->count > 0)
+            child = find_child(branch, level, length, hash_bytes(match->seed, level, length));
+        level = slash ? slash + 1 : NULL;
+        wildcards = true;
+        if (child && plus && match_below(match, child, level, true))
+            return true;
+        node = plus ? plus : child;
+        if (!node)
+            return false;
     }
-    const char *slash = memchr(level, '/', (size_t)(match->end - level));
-    size_t length = (size_t)((slash ? slash : match->end) - level);
-    const char *next = slash ? slash + 1 : NULL;
-    size_t index;
-    if (find_child(node, level, length, &index))
-        match_below(match, node->children[index], next, true);
-    if (wildcards && node->plus)
-        match_below(match, node->plus, next, true);
 }
 
 void topic_tree_match(const struct topic_tree *tree, const char *name, size_t length,
                       topic_match_fn *fn, void *arg)
 {
-    struct match match = {.end = name + length, .fn = fn, .arg = arg};
-    if (length == 0)
-        return;
-    match_below(&match, &tree->root, name, *name != '$'); // [MQTT-4.7.2-1]
+    struct match match = {.end = name + length, .seed = tree->seed, .fn = fn, .arg = arg};
+    if (length > 0)
+        match_below(&match, &tree->root, name, *name != '$'); // [MQTT-4.7.2-1]
+}
+
+bool topic_tree_matches(const struct topic_tree *tree, const char *name, size_t length)
+{
+    struct match match = {.end = name + length, .seed = tree->seed};
+    return length > 0 && match_below(&match, &tree->root, name, *name != '$');
 }

@@ -208,23 +208,23 @@ static void closed(void *arg, const char *why)
 
 static void connect_now(struct subscriber *sub)
 {
+    static const struct conn_calls calls = {.open = opened,
+                                            .packet = packet_came,
+                                            .malformed = malformed,
+                                            .closed = closed};
     const struct subscriber_options *options = sub->options;
-    if (options->tls || options->websocket) {
-        subscriber_lost(sub, LOG_LEVEL_ERROR, "only mqtt:// is supported");
+    if (!subscriber_tls_ready(sub))
         return;
-    }
-    struct conn_limits limits = {.packet = options->max_payload + PUBLISH_HEAD_KEEP,
-                                 .keep = PAYLOAD_KEEP + PUBLISH_HEAD_KEEP};
-    struct conn_calls calls = {.open = opened,
-                               .packet = packet_came,
-                               .malformed = malformed,
-                               .closed = closed,
-                               .arg = sub};
+    struct conn_transport transport = {.tls = sub->tls,
+                                       .websocket = options->websocket,
+                                       .path = options->path};
+    sub->conn_limits = (struct conn_limits){.packet = options->max_payload + PUBLISH_HEAD_KEEP,
+                                            .keep = PAYLOAD_KEEP + PUBLISH_HEAD_KEEP};
     conn_free(sub->conn);
     sub->conn_over = false;
-    sub->conn = conn_new(sub->loop, &limits, &calls);
+    sub->conn = conn_new(sub->loop, &sub->conn_limits, &calls, sub);
     sub->state = SUBSCRIBER_CONNECTING;
-    conn_connect(sub->conn, sub->worker, options->host, options->port);
+    conn_connect(sub->conn, sub->worker, options->host, options->port, &transport);
 }
 
 static void timer_due(void *arg)
@@ -304,6 +304,7 @@ void subscriber_free(struct subscriber *sub)
     if (!sub)
         return;
     conn_free(sub->conn);
+    tls_free(sub->tls);
     loop_task_free(sub->turn);
     loop_timer_free(sub->timer);
     loop_timer_free(sub->ping);
@@ -312,7 +313,7 @@ void subscriber_free(struct subscriber *sub)
     filters_clear(&sub->held);
     filters_clear(&sub->refused);
     free(sub->exchanges);
-    free(sub->properties);
+    message_properties_fini(&sub->properties);
     free(sub->identifiers);
     free(sub->topic);
     free(sub->assigned_id);

@@ -24,6 +24,10 @@ struct subscriber_options {
     char *host;
     uint16_t port;
     bool tls, websocket;
+    char *path; // of a WebSocket
+    // TLS; NULL where not given.
+    char *ca_file, *certificate_file, *key_file, *crl_file;
+    bool verify; // the broker's certificate and name
     char *client_id;
     uint8_t protocol; // 5: with fall-back to 3.1.1; 4: 3.1.1 only
     char *username, *password_file;
@@ -59,6 +63,12 @@ struct subscriber *subscriber_new(struct loop *loop, struct worker *worker, stru
 // All messages must have been settled.
 void subscriber_free(struct subscriber *subscriber);
 void subscriber_start(struct subscriber *subscriber);
+// Reads the certificates anew, from the files that options name, for connections to come; the one
+// there is stays. False with *error, which the caller frees: the old ones go on.
+bool subscriber_reload_tls(struct subscriber *subscriber, const struct subscriber_options *options,
+                           char **error);
+// The subscriptions of its options are others now: brings the broker's to them.
+void subscriber_resubscribe(struct subscriber *subscriber);
 // "Room again": goes on reading if the budget had stopped it.
 void subscriber_resume(struct subscriber *subscriber);
 // Stops reading new messages; acknowledgements still go out.

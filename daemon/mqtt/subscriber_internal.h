@@ -4,6 +4,7 @@
 #include "base/backoff.h"
 #include "base/log.h"
 #include "mqtt/conn.h"
+#include "mqtt/message_properties.h"
 #include "mqtt/packet.h"
 #include "mqtt/subscriber.h"
 #include "mqtt/window.h"
@@ -78,6 +79,8 @@ struct subscriber {
     struct subscriber_calls calls;
 
     enum subscriber_state state;
+    struct tls *tls; // NULL: none, or it could not be loaded yet
+    struct conn_limits conn_limits;
     struct conn *conn;
     bool conn_over; // to be freed by the next turn: never from within its own calls
     struct loop_task *turn;
@@ -122,8 +125,7 @@ struct subscriber {
     uint8_t stalled_qos;
     struct bytes_writer acks; // gathered for one write
     uint8_t ack_bytes[4096];
-    struct message_property *properties; // scratch
-    size_t property_capacity;
+    struct message_properties properties; // scratch
     uint32_t *identifiers; // scratch
     size_t identifier_capacity;
     char *topic; // scratch
@@ -150,6 +152,10 @@ void subscriber_unanswered(struct subscriber *sub, const char *why);
 void subscriber_fall_back(struct subscriber *sub);
 void subscriber_send(struct subscriber *sub, const struct packet *packet);
 void subscriber_keep_alive(struct subscriber *sub);
+
+// subscriber_tls.c
+// Whether the certificates are there, or are not needed; if not, the connection was given up.
+bool subscriber_tls_ready(struct subscriber *sub);
 
 // subscriber_session.c
 const char *subscriber_client_id(const struct subscriber *sub);

@@ -1,8 +1,7 @@
 // The subscriber's messages: from PUBLISH to PUBACK, PUBREC and PUBCOMP.
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
+#include "base/mix.h"
 #include "base/mem.h"
 #include "mqtt/subscriber_internal.h"
 
@@ -21,75 +20,6 @@ void subscriber_unstall(struct subscriber *sub)
     sub->stalled = false;
     sub->pong_due = false; // a PINGRESP could not be seen until now
     conn_resume(sub->conn);
-}
-
-// Sixteen bytes, mixed into the hash by one multiplication.
-static uint64_t hash_mix(uint64_t hash, const uint64_t words[2])
-{
-    unsigned __int128 product =
-        (unsigned __int128)(words[0] ^ UINT64_C(0x9E3779B97F4A7C15)) * (words[1] ^ hash);
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-// It need not resist anybody, only be cheap.
-static uint64_t hash_add(uint64_t hash, struct bytes bytes)
-{
-    uint64_t words[2];
-    size_t at = 0;
-    for (; bytes.length - at >= sizeof words; at += sizeof words) {
-        memcpy(words, bytes.data + at, sizeof words);
-        hash = hash_mix(hash, words);
-    }
-    words[0] = words[1] = 0;
-    if (at < bytes.length)
-        memcpy(words, bytes.data + at, bytes.length - at);
-    return hash_mix(hash, words) + bytes.length;
-}
-
-static struct message_property *property_add(struct subscriber *sub, uint32_t *count,
-                                             enum message_property_kind kind, struct bytes value)
-{
-    sub->properties =
-        mem_grow(sub->properties, *count, &sub->property_capacity, sizeof *sub->properties);
-    struct message_property *property = &sub->properties[(*count)++];
-    *property = (struct message_property){.kind = kind,
-                                          .value = (const char *)value.data,
-                                          .value_length = (uint32_t)value.length};
-    return property;
-}
-
-static uint32_t user_properties(struct subscriber *sub, const struct property_set *set)
-{
-    uint32_t count = 0;
-    size_t offset = 0;
-    struct bytes name, value;
-    while (property_next_user(set, &offset, &name, &value)) {
-        struct message_property *property = property_add(sub, &count, MESSAGE_USER_PROPERTY, value);
-        property->name = (const char *)name.data;
-        property->name_length = (uint32_t)name.length;
-    }
-    return count;
-}
-
-// expiry is where the decimal text of the Message Expiry Interval lives.
-static uint32_t properties_take(struct subscriber *sub, const struct property_set *set,
-                                char expiry[12])
-{
-    uint32_t count = property_has(set, PROPERTY_USER) ? user_properties(sub, set) : 0;
-    if (property_has(set, PROPERTY_CONTENT_TYPE))
-        property_add(sub, &count, MESSAGE_CONTENT_TYPE, set->content_type);
-    if (property_has(set, PROPERTY_RESPONSE_TOPIC))
-        property_add(sub, &count, MESSAGE_RESPONSE_TOPIC, set->response_topic);
-    if (property_has(set, PROPERTY_CORRELATION_DATA))
-        property_add(sub, &count, MESSAGE_CORRELATION_DATA, set->correlation_data);
-    if (property_has(set, PROPERTY_PAYLOAD_FORMAT))
-        property_add(sub, &count, MESSAGE_PAYLOAD_FORMAT,
-                     bytes_of(set->payload_format ? "1" : "0"));
-    if (property_has(set, PROPERTY_MESSAGE_EXPIRY)) {
-        snprintf(expiry, 12, "%u", set->message_expiry);
-        property_add(sub, &count, MESSAGE_EXPIRY, bytes_of(expiry));
-    }
-    return count;
 }
 
 // What the broker queued before the configuration changed may have identifiers of then: they say
@@ -124,11 +54,10 @@ static void hand_up(struct subscriber *sub, const struct received *received, uin
         .dup = publish->dup,
         .retain = publish->retain,
     };
-    char expiry[12];
     if (set->present) {
-        parts.property_count = properties_take(sub, set, expiry);
+        parts.property_count = message_properties_take(&sub->properties, set);
         parts.subscription_count = identifiers_take(sub, &received->packet);
-        parts.properties = sub->properties;
+        parts.properties = sub->properties.items;
         parts.subscriptions = sub->identifiers;
     }
     struct message *message = message_new(&sub->source, sub->budget, &parts);
@@ -171,7 +100,9 @@ void subscriber_forget_exchanges(struct subscriber *sub)
 
 static uint64_t push(struct subscriber *sub, const struct packet_publish *publish, uint64_t hash)
 {
-    return window_push(&sub->window, publish->packet_id, publish->qos, hash);
+    const struct window_entry entry = {
+        .hash = hash, .packet_id = publish->packet_id, .qos = publish->qos, .waits = 1};
+    return window_push(&sub->window, &entry);
 }
 
 static void take_new(struct subscriber *sub, const struct received *received, uint64_t hash)
@@ -189,7 +120,7 @@ static void take_repeated(struct subscriber *sub, const struct packet_publish *p
 {
     uint64_t ticket = push(sub, publish, exchange->hash);
     if (exchange->state == EXCHANGE_SETTLED) {
-        window_settle(&sub->window, sub->window.generation, ticket);
+        window_settle(&sub->window, sub->window.generation, ticket, REASON_SUCCESS);
         subscriber_turn_later(sub);
     }
     skip(sub, publish, "repeated before PUBREL");
@@ -213,7 +144,7 @@ static bool take_redelivered(struct subscriber *sub, const struct packet_publish
 static bool take_acknowledged(struct subscriber *sub, const struct received *received)
 {
     const struct packet_publish *publish = &received->packet.publish;
-    uint64_t hash = hash_add(hash_add(received->full_length, publish->topic), publish->payload);
+    uint64_t hash = mix_add(mix_add(received->full_length, publish->topic), publish->payload);
     if (window_holds(&sub->window, publish->packet_id))
         return take_redelivered(sub, publish, hash);
     const struct exchange *exchange =
@@ -311,7 +242,7 @@ void subscriber_settled(struct message_source *source, struct message *message)
         return;
     if (message->verdict == VERDICT_ABANDONED)
         sub->abandoned = sub->abandoned || generation == sub->window.generation;
-    else if (!window_settle(&sub->window, generation, ticket))
+    else if (!window_settle(&sub->window, generation, ticket, REASON_SUCCESS))
         return;
     subscriber_turn_later(sub);
 }

@@ -175,6 +175,16 @@ void subscriber_subscribe(struct subscriber *sub)
     plan_and_ask(sub);
 }
 
+// Without a connection the next one begins with them. What is asked for is answered first.
+void subscriber_resubscribe(struct subscriber *sub)
+{
+    if (sub->state != SUBSCRIBER_UP)
+        return;
+    sub->plan_again = true;
+    if (!any_asked(&sub->wanted) && !any_asked(&sub->held))
+        plan_and_ask(sub);
+}
+
 bool subscriber_subscribed(const struct subscriber *sub)
 {
     for (size_t i = 0; i < sub->wanted.count; i++)
@@ -282,5 +292,7 @@ void subscriber_take_unsuback(struct subscriber *sub, const struct packet *packe
     else if (!any_asked(&sub->held)) {
         loop_timer_stop(sub->timer);
         subscriber_memorise(sub);
+        if (sub->plan_again)
+            plan_and_ask(sub);
     }
 }

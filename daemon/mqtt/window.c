@@ -7,68 +7,121 @@
 
 #include "base/mem.h"
 
+#define RING_MIN 4
+#define SEARCH_MAX 64 // entries; with more of them the identifiers have a set of their own
+#define IDS_WORDS (65536 / 64)
+
 void window_init(struct window *window, uint16_t limit)
 {
-    size_t size = 1;
-    while (size < limit)
-        size *= 2;
-    *window = (struct window){.mask = size - 1, .limit = limit ? limit : 1, .generation = 1};
-    window->ring = mem_alloc(size * sizeof *window->ring);
+    *window = (struct window){.limit = limit ? limit : 1, .generation = 1};
 }
 
 void window_fini(struct window *window)
 {
     free(window->ring);
+    free(window->ids);
     window->ring = NULL;
+    window->ids = NULL;
 }
 
 void window_reset(struct window *window)
 {
     window->first = window->next;
     window->generation++;
-    memset(window->ids, 0, sizeof window->ids);
+    if (window->ids)
+        memset(window->ids, 0, IDS_WORDS * sizeof *window->ids);
+}
+
+static struct window_entry *entry_at(const struct window *window, uint64_t ticket)
+{
+    return &window->ring[ticket & window->mask];
 }
 
 static void ids_flip(struct window *window, uint16_t packet_id)
 {
-    window->ids[packet_id / 64] ^= UINT64_C(1) << packet_id % 64;
+    if (window->ids)
+        window->ids[packet_id / 64] ^= UINT64_C(1) << packet_id % 64;
 }
 
-uint64_t window_push(struct window *window, uint16_t packet_id, uint8_t qos, uint64_t hash)
+static void ids_begin(struct window *window)
 {
-    assert(!window_full(window) && !window_holds(window, packet_id));
-    window->ring[window->next & window->mask] =
-        (struct window_entry){.hash = hash, .packet_id = packet_id, .qos = qos};
-    ids_flip(window, packet_id);
+    window->ids = mem_zalloc(IDS_WORDS * sizeof *window->ids);
+    for (uint64_t at = window->first; at < window->next; at++)
+        ids_flip(window, entry_at(window, at)->packet_id);
+}
+
+// Doubles the ring; each entry moves to where its ticket says.
+static void ring_grow(struct window *window)
+{
+    uint32_t size = window->ring ? 2 * (window->mask + 1) : RING_MIN;
+    struct window_entry *ring = mem_alloc(size * sizeof *ring);
+    for (uint64_t at = window->first; at < window->next; at++)
+        ring[at & (size - 1)] = *entry_at(window, at);
+    free(window->ring);
+    window->ring = ring;
+    window->mask = size - 1;
+}
+
+static bool search(const struct window *window, uint16_t packet_id, uint64_t *ticket)
+{
+    for (uint64_t at = window->first; at < window->next; at++) {
+        if (entry_at(window, at)->packet_id == packet_id) {
+            *ticket = at;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool window_holds(const struct window *window, uint16_t packet_id)
+{
+    uint64_t ticket;
+    if (window->ids)
+        return window->ids[packet_id / 64] >> packet_id % 64 & 1;
+    return search(window, packet_id, &ticket);
+}
+
+uint64_t window_push(struct window *window, const struct window_entry *entry)
+{
+    size_t count = window_count(window);
+    assert(!window_full(window) && !window_holds(window, entry->packet_id));
+    if (!window->ring || count > window->mask)
+        ring_grow(window);
+    if (count >= SEARCH_MAX && !window->ids)
+        ids_begin(window);
+    *entry_at(window, window->next) = *entry;
+    ids_flip(window, entry->packet_id);
     return window->next++;
 }
 
 const struct window_entry *window_find(const struct window *window, uint16_t packet_id,
                                        uint64_t *ticket)
 {
-    if (!window_holds(window, packet_id))
+    uint64_t at;
+    if (!window_holds(window, packet_id) || !search(window, packet_id, &at))
         return NULL;
-    uint64_t at = window->first;
-    while (window->ring[at & window->mask].packet_id != packet_id)
-        at++;
     if (ticket)
         *ticket = at;
-    return &window->ring[at & window->mask];
+    return entry_at(window, at);
 }
 
-bool window_settle(struct window *window, uint64_t generation, uint64_t ticket)
+bool window_settle(struct window *window, uint64_t generation, uint64_t ticket, uint8_t reason)
 {
     if (generation != window->generation || ticket < window->first || ticket >= window->next)
         return false;
-    window->ring[ticket & window->mask].settled = true;
+    struct window_entry *entry = entry_at(window, ticket);
+    if (entry->waits > 0)
+        entry->waits--;
+    if (reason > entry->reason)
+        entry->reason = reason;
     return true;
 }
 
 bool window_release(struct window *window, struct window_entry *entry)
 {
-    if (window->first == window->next || !window->ring[window->first & window->mask].settled)
+    if (window->first == window->next || entry_at(window, window->first)->waits > 0)
         return false;
-    *entry = window->ring[window->first & window->mask];
+    *entry = *entry_at(window, window->first);
     window->first++;
     ids_flip(window, entry->packet_id);
     return true;

@@ -7,19 +7,22 @@
 
 struct window_entry {
     uint64_t hash; // of topic and payload: whether two under one identifier are the same
+    uint32_t size; // bytes, as the user of the window counts them
     uint16_t packet_id;
-    uint8_t qos; // 1 or 2
-    bool settled;
+    uint8_t qos;    // 1 or 2
+    uint8_t waits;  // what must come about before it may be acknowledged
+    uint8_t reason; // of the acknowledgement
 };
 
-// A ticket numbers the messages of all generations; a generation is one connection.
+// A ticket numbers the messages of all generations; a generation is one connection. It takes memory
+// as it is used: for its entries, and, beyond a few of them, for a set of the identifiers in use.
 struct window {
     struct window_entry *ring; // a power of two of entries; ticket t is at t & mask
-    uint64_t mask;
-    uint64_t first, next; // tickets of the oldest entry and of the next one
+    uint64_t *ids;             // a bit for each packet identifier in use; NULL: look into the ring
+    uint64_t first, next;      // tickets of the oldest entry and of the next one
     uint64_t generation;
+    uint32_t mask;
     uint16_t limit;
-    uint64_t ids[65536 / 64]; // packet identifiers in use
 };
 
 // Room for limit messages, at least one.
@@ -38,18 +41,14 @@ static inline bool window_full(const struct window *window)
     return window_count(window) >= window->limit;
 }
 
-static inline bool window_holds(const struct window *window, uint16_t packet_id)
-{
-    return window->ids[packet_id / 64] >> packet_id % 64 & 1;
-}
-
-// Takes an unsettled message in; its ticket. The window must not be full nor hold the identifier.
-uint64_t window_push(struct window *window, uint16_t packet_id, uint8_t qos, uint64_t hash);
-// The entry with this identifier (and its ticket, unless NULL), or NULL. Searches only where there
-// is one.
+bool window_holds(const struct window *window, uint16_t packet_id);
+// Takes a message in; its ticket. The window must not be full nor hold the identifier.
+uint64_t window_push(struct window *window, const struct window_entry *entry);
+// The entry with this identifier (and its ticket, unless NULL), or NULL.
 const struct window_entry *window_find(const struct window *window, uint16_t packet_id,
                                        uint64_t *ticket);
-// The message may be acknowledged once all before it are; false where ticket or generation is past.
-bool window_settle(struct window *window, uint64_t generation, uint64_t ticket);
-// Takes the oldest entry out if it is settled: the next one to acknowledge.
+// One of the entry's waits is over: after the last the message may be acknowledged once all before
+// it are. Of all reasons the greatest counts. False where ticket or generation is past.
+bool window_settle(struct window *window, uint64_t generation, uint64_t ticket, uint8_t reason);
+// Takes the oldest entry out if it waits for nothing: the next one to acknowledge.
 bool window_release(struct window *window, struct window_entry *entry);

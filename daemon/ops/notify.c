@@ -1,10 +1,12 @@
 // What systemd is told [sd_notify(3), sd_watchdog_enabled(3)].
 #include "ops/notify.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -76,6 +78,15 @@ void notify_ready(struct notify *notify)
 {
     sd_notify(0, "READY=1");
     status_due(notify);
+}
+
+void notify_reloading(struct notify *notify)
+{
+    (void)notify;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRId64,
+               (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000);
 }
 
 void notify_stopping(struct notify *notify)

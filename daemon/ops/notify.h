@@ -14,6 +14,8 @@ typedef void notify_status_fn(void *arg, char *text, size_t size);
 struct notify *notify_new(struct loop *loop, notify_status_fn *status, void *arg);
 void notify_free(struct notify *notify);
 void notify_ready(struct notify *notify);
+// The configuration is being read again; notify_ready ends it.
+void notify_reloading(struct notify *notify);
 void notify_stopping(struct notify *notify);
 // Sends the status now, not only at the next turn.
 void notify_status(struct notify *notify);

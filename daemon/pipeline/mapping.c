@@ -59,6 +59,54 @@ void mapping_fini(struct mapping *mapping)
     free(mapping->where);
 }
 
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+static bool same_field(const struct field *a, const struct field *b)
+{
+    return a->from == b->from && a->level == b->level && a->required == b->required &&
+           a->has_min == b->has_min && a->has_max == b->has_max && a->format == b->format &&
+           (!a->has_min || a->min == b->min) && (!a->has_max || a->max == b->max) &&
+           same_text(a->name, b->name) && same_text(a->constant, b->constant) &&
+           same_text(a->fallback, b->fallback) && same_text(a->unit, b->unit);
+}
+
+static bool same_column(const struct target_column *a, const struct target_column *b)
+{
+    return a->type == b->type && a->required == b->required && a->key == b->key &&
+           same_text(a->name, b->name);
+}
+
+static bool same_target(const struct target *a, const struct target *b)
+{
+    bool same = a->column_count == b->column_count && a->partition == b->partition &&
+                same_text(a->schema, b->schema) && same_text(a->table, b->table);
+    for (size_t i = 0; same && i < a->column_count; i++)
+        same = same_column(&a->columns[i], &b->columns[i]);
+    return same;
+}
+
+static bool same_sources(const struct mapping *a, const struct mapping *b)
+{
+    bool same = a->source_count == b->source_count;
+    for (size_t i = 0; same && i < a->source_count; i++)
+        same = same_text(a->sources[i], b->sources[i]);
+    return same;
+}
+
+bool mapping_same(const struct mapping *a, const struct mapping *b)
+{
+    bool same = a->decoder == b->decoder && a->qos == b->qos && a->retained == b->retained &&
+                a->max_age_us == b->max_age_us && a->max_ahead_us == b->max_ahead_us &&
+                same_text(a->name, b->name) && same_text(a->filter, b->filter) &&
+                same_sources(a, b) && same_target(&a->target, &b->target);
+    for (size_t i = 0; same && i < a->target.column_count; i++)
+        same = same_field(&a->fields[i], &b->fields[i]);
+    return same;
+}
+
 static bool set_source(struct field *field, enum value_source from, const char *name)
 {
     field->from = from;

@@ -64,6 +64,8 @@ struct mapping {
 // Frees every string and array, those of target too; target.mapping may be name itself,
 // target.stopped is the store's.
 void mapping_fini(struct mapping *mapping);
+// Whether both say the same; where they stand, indexes and identifiers do not count.
+bool mapping_same(const struct mapping *a, const struct mapping *b);
 // Parses "topic[2]", "/a/b", "property.x", ...; fills from, name, level. False with *error set
 // (static text) where it is none of them, or the decoder does not give it.
 bool mapping_parse_from(const char *text, enum decoder_kind decoder, struct field *field,

@@ -4,20 +4,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/list.h"
 #include "base/log.h"
 #include "core/topic.h"
+#include "pipeline/topic_cache.h"
 #include "store/batch.h"
 #include "store/writer.h"
 
 struct part {
+    struct list node;
     struct mapping *mapping;
     struct plan *plan;
 };
 
 struct pipeline {
-    struct part *parts;
-    size_t count;
+    struct list parts;       // those that were removed and not forgotten too
     struct topic_tree *tree; // filters without $share/NAME/, to parts
+    struct topic_cache cache;
+    size_t taking; // parts in the tree
     struct writer *writer;
 };
 
@@ -34,35 +38,23 @@ struct matching {
     void *arg;
 };
 
-static bool add_part(struct pipeline *pipeline, struct mapping *mapping)
+// The part of a filter that topics are matched with.
+static const char *matching_part(const char *filter)
 {
-    struct decode_error error;
-    struct plan *plan = plan_new(mapping, &error);
-    struct part *part = &pipeline->parts[pipeline->count];
-    const char *filter = mapping->filter, *inner;
-
-    if (!plan) {
-        log_error("%s: mapping %s: %s: %s", mapping->where, mapping->name, error.reason,
-                  error.detail);
-        return false;
-    }
-    if (topic_filter_is_shared(filter, &inner))
-        filter = inner;
-    *part = (struct part){mapping, plan};
-    topic_tree_add(pipeline->tree, filter, part);
-    pipeline->count++;
-    return true;
+    const char *inner;
+    return topic_filter_is_shared(filter, &inner) ? inner : filter;
 }
 
 struct pipeline *pipeline_new(struct mapping *mappings, size_t count, struct writer *writer)
 {
     struct pipeline *pipeline = mem_zalloc(sizeof *pipeline);
 
-    pipeline->parts = mem_zalloc(count * sizeof *pipeline->parts);
+    list_init(&pipeline->parts);
     pipeline->tree = topic_tree_new();
+    topic_cache_init(&pipeline->cache, pipeline->tree);
     pipeline->writer = writer;
     for (size_t i = 0; i < count; i++) {
-        if (!add_part(pipeline, &mappings[i])) {
+        if (!pipeline_add(pipeline, &mappings[i])) {
             pipeline_free(pipeline);
             return NULL;
         }
@@ -70,15 +62,71 @@ struct pipeline *pipeline_new(struct mapping *mappings, size_t count, struct wri
     return pipeline;
 }
 
+static void part_free(struct part *part)
+{
+    list_remove(&part->node);
+    plan_free(part->plan);
+    free(part);
+}
+
 void pipeline_free(struct pipeline *pipeline)
 {
     if (!pipeline)
         return;
-    for (size_t i = 0; i < pipeline->count; i++)
-        plan_free(pipeline->parts[i].plan);
+    list_each (node, &pipeline->parts)
+        part_free(list_entry(node, struct part, node));
+    topic_cache_fini(&pipeline->cache);
     topic_tree_free(pipeline->tree);
-    free(pipeline->parts);
     free(pipeline);
+}
+
+bool pipeline_add(struct pipeline *pipeline, struct mapping *mapping)
+{
+    struct decode_error error;
+    struct plan *plan = plan_new(mapping, &error);
+    struct part *part;
+
+    if (!plan) {
+        log_error("%s: mapping %s: %s: %s", mapping->where, mapping->name, error.reason,
+                  error.detail);
+        return false;
+    }
+    part = mem_alloc(sizeof *part);
+    *part = (struct part){.mapping = mapping, .plan = plan};
+    list_append(&pipeline->parts, &part->node);
+    topic_tree_add(pipeline->tree, matching_part(mapping->filter), part);
+    topic_cache_clear(&pipeline->cache);
+    pipeline->taking++;
+    return true;
+}
+
+static struct part *find_part(struct pipeline *pipeline, const struct mapping *mapping)
+{
+    list_each (node, &pipeline->parts) {
+        struct part *part = list_entry(node, struct part, node);
+        if (part->mapping == mapping)
+            return part;
+    }
+    return NULL;
+}
+
+void pipeline_remove(struct pipeline *pipeline, const struct mapping *mapping)
+{
+    const struct part *part = find_part(pipeline, mapping);
+
+    if (!part || !topic_tree_remove(pipeline->tree, matching_part(mapping->filter), part))
+        return;
+    topic_cache_clear(&pipeline->cache);
+    pipeline->taking--;
+}
+
+void pipeline_forget(struct pipeline *pipeline, const struct mapping *mapping)
+{
+    struct part *part = find_part(pipeline, mapping);
+
+    pipeline_remove(pipeline, mapping);
+    if (part)
+        part_free(part);
 }
 
 // Sources come and go, at addresses that are used again, so they are known by name.
@@ -133,10 +181,8 @@ static bool add_row(struct taking *taking, const struct part *part, struct decod
     return true;
 }
 
-static void take_part(void *arg, void *value)
+static void take_part(struct taking *taking, const struct part *part)
 {
-    struct taking *taking = arg;
-    const struct part *part = value;
     struct mapping *mapping = part->mapping;
     struct decode_error error;
 
@@ -168,12 +214,15 @@ static void reject_whole(struct pipeline *pipeline, struct message *message)
 void pipeline_take(struct pipeline *pipeline, struct message *message)
 {
     struct taking taking = {.pipeline = pipeline, .message = message};
+    size_t count;
 
     if (message->flaw) {
         reject_whole(pipeline, message);
         return;
     }
-    topic_tree_match(pipeline->tree, message->topic, message->topic_length, take_part, &taking);
+    count = topic_cache_match(&pipeline->cache, message->topic, message->topic_length);
+    for (size_t i = 0; i < count; i++)
+        take_part(&taking, pipeline->cache.found[i]);
     if (taking.batch)
         writer_end(pipeline->writer);
     if (!taking.matched)
@@ -182,6 +231,18 @@ void pipeline_take(struct pipeline *pipeline, struct message *message)
         message_release(message, VERDICT_SKIPPED, "retained copy");
     else
         message_release(message, VERDICT_NONE, NULL);
+}
+
+bool pipeline_wants(struct pipeline *pipeline, const char *source, const char *topic, size_t length)
+{
+    size_t count = pipeline->taking ? topic_cache_match(&pipeline->cache, topic, length) : 0;
+
+    for (size_t i = 0; i < count; i++) {
+        const struct part *part = pipeline->cache.found[i];
+        if (takes_from(part->mapping, source))
+            return true;
+    }
+    return false;
 }
 
 static void match_part(void *arg, void *value)

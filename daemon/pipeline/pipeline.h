@@ -25,6 +25,16 @@ bool plan_decode(struct plan *plan, const struct message *message, int64_t now_u
 // The mappings must outlive the pipeline. NULL where a plan fails, which is logged.
 struct pipeline *pipeline_new(struct mapping *mappings, size_t count, struct writer *writer);
 void pipeline_free(struct pipeline *pipeline);
+// One more, which must outlive the pipeline too. False where its plan fails, which is logged.
+bool pipeline_add(struct pipeline *pipeline, struct mapping *mapping);
+// The mapping takes no more messages. What was decoded by it is valid until it is forgotten, which
+// is due once its target's books have nothing pending.
+void pipeline_remove(struct pipeline *pipeline, const struct mapping *mapping);
+void pipeline_forget(struct pipeline *pipeline, const struct mapping *mapping);
+// Whether some mapping takes messages of this topic from the source of this name; costs nothing
+// where there are no mappings.
+bool pipeline_wants(struct pipeline *pipeline, const char *source, const char *topic,
+                    size_t length);
 // Takes the caller's hold on the message: it gets rows, rejects or skips, and its verdict in the
 // end.
 void pipeline_take(struct pipeline *pipeline, struct message *message);

@@ -24,13 +24,9 @@ void batch_free(struct batch *batch)
     }
     free(batch->groups);
     free(batch->rejects);
+    free(batch->exchanges);
     arena_fini(&batch->arena);
     free(batch);
-}
-
-bool batch_empty(const struct batch *batch)
-{
-    return batch->row_count == 0 && batch->reject_count == 0;
 }
 
 int64_t batch_oldest_us(const struct batch *batch)
@@ -69,28 +65,68 @@ static struct batch_group *group_of(struct batch *batch, struct target *target)
     return group;
 }
 
-static void group_grow(struct batch_group *group)
+static void group_grow(struct batch_group *group, size_t capacity, size_t columns)
 {
-    size_t capacity = group->capacity ? group->capacity * 2 : 16;
-    group->values =
-        mem_realloc(group->values, capacity * group->target->column_count, sizeof *group->values);
+    group->values = mem_realloc(group->values, capacity * columns, sizeof *group->values);
     group->messages = mem_realloc(group->messages, capacity, sizeof *group->messages);
     group->outcomes = mem_realloc(group->outcomes, capacity, sizeof *group->outcomes);
     group->capacity = capacity;
+    group->columns = columns;
 }
 
 struct value *batch_reserve_row(struct batch *batch, struct target *target)
 {
     struct batch_group *group = group_of(batch, target);
     if (group->count == group->capacity)
-        group_grow(group);
+        group_grow(group, group->capacity ? group->capacity * 2 : 16, target->column_count);
+    else if (group->columns < target->column_count) // another target had the index
+        group_grow(group, group->capacity, target->column_count);
     return group->values + group->count * target->column_count;
+}
+
+static struct batch_exchange *add_exchange(struct batch *batch, uint64_t session,
+                                           uint16_t packet_id)
+{
+    batch->exchanges = mem_grow(batch->exchanges, batch->exchange_count, &batch->exchange_capacity,
+                                sizeof *batch->exchanges);
+    struct batch_exchange *added = &batch->exchanges[batch->exchange_count++];
+    *added = (struct batch_exchange){.session = session, .packet_id = packet_id};
+    charge(batch, sizeof *added);
+    return added;
+}
+
+// The parts of one message come one after the other, and the identifier once.
+static void hold(struct batch *batch, struct message *message)
+{
+    message_hold(message);
+    if (message->session == 0)
+        return;
+    const struct batch_exchange *last =
+        batch->exchange_count > 0 ? &batch->exchanges[batch->exchange_count - 1] : NULL;
+    if (!last || last->forget || last->session != message->session ||
+        last->packet_id != message->packet_id)
+        add_exchange(batch, message->session, message->packet_id);
+}
+
+void batch_forget_exchange(struct batch *batch, uint64_t session, uint16_t packet_id, bool told)
+{
+    struct batch_exchange *added = add_exchange(batch, session, packet_id);
+    added->forget = true;
+    added->told = told;
+    batch->forget_count++;
+}
+
+void batch_end_session(struct batch *batch, uint64_t session)
+{
+    for (size_t i = 0; i < batch->exchange_count; i++)
+        if (batch->exchanges[i].session == session)
+            batch->exchanges[i].ended = true;
 }
 
 void batch_keep_row(struct batch *batch, struct target *target, struct message *message)
 {
     struct batch_group *group = &batch->groups[target->index];
-    message_hold(message);
+    hold(batch, message);
     for (size_t i = 0; i < target->column_count; i++)
         batch->value_bytes += column_type_is_bytes(target->columns[i].type)
                                   ? group->values[group->count * target->column_count + i].length
@@ -119,7 +155,7 @@ static void add_reject(struct batch *batch, const struct batch_reject *reject, c
 void batch_add_reject(struct batch *batch, struct target *target, struct message *message,
                       const char *reason, const char *detail, const char *sqlstate)
 {
-    message_hold(message);
+    hold(batch, message);
     struct batch_reject reject = {.message = message, .target = target, .reason = reason};
     add_reject(batch, &reject, detail, sqlstate);
 }
@@ -179,6 +215,7 @@ static void finish(struct batch *batch, bool abandon)
     for (size_t i = 0; i < batch->reject_count; i++)
         settle_reject(&batch->rejects[i], abandon);
     batch->reject_count = batch->row_count = batch->value_bytes = 0;
+    batch->exchange_count = batch->forget_count = 0;
     batch->attempts = batch->partition_tries = 0;
     arena_reset(&batch->arena);
     size_t charged = batch->charged;

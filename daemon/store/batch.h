@@ -15,6 +15,7 @@
 struct batch_group {
     struct target *target;
     struct value *values;      // count * target->column_count
+    size_t columns;            // per row, that values has room for
     struct message **messages; // the one each row came from, held
     uint8_t *outcomes;         // enum verdict per row, VERDICT_NONE until it is known
     size_t count, capacity;
@@ -30,6 +31,15 @@ struct batch_reject {
     bool of_row;             // it stands for a refused row of a group, which settles it
 };
 
+// A QoS 2 identifier that is stored, or deleted, in the transaction.
+struct batch_exchange {
+    uint64_t session;
+    uint16_t packet_id;
+    bool forget;
+    bool told;  // of a forget: somebody waits for it
+    bool ended; // of what is stored: its session is no more, so it is to be forgotten afterwards
+};
+
 struct batch {
     struct list node;           // for whoever queues batches
     struct arena arena;         // bytes of values and details
@@ -37,6 +47,8 @@ struct batch {
     size_t group_count;
     struct batch_reject *rejects;
     size_t reject_count, reject_capacity;
+    struct batch_exchange *exchanges;
+    size_t exchange_count, exchange_capacity, forget_count;
     size_t row_count;         // over all groups
     size_t value_bytes;       // of their values that are bytes, and of the rejects' payloads
     size_t charged;           // bytes of the budget, beside the messages' own
@@ -48,18 +60,33 @@ struct batch {
 
 struct batch *batch_new(struct budget *budget);
 void batch_free(struct batch *batch); // must be settled or empty
-bool batch_empty(const struct batch *batch);
+// Rows, rejects and forgets: what makes a transaction due.
+static inline size_t batch_content(const struct batch *batch)
+{
+    return batch->row_count + batch->reject_count + batch->forget_count;
+}
+
+static inline bool batch_empty(const struct batch *batch)
+{
+    return batch_content(batch) == 0;
+}
+
 // When its oldest message arrived, microseconds since 1970; INT64_MAX where it is empty.
 int64_t batch_oldest_us(const struct batch *batch);
 // Room for one row of target, to be filled and then kept by batch_keep_row; a reserve that is not
 // kept is undone by the next one. The pointer is valid until then.
 struct value *batch_reserve_row(struct batch *batch, struct target *target);
-// Keeps the row reserved last, holding the message.
+// Keeps the row reserved last, holding the message; its QoS 2 identifier goes with it, if it has
+// one, as with its rejects.
 void batch_keep_row(struct batch *batch, struct target *target, struct message *message);
 // Adds a reject, holding the message; detail (may be NULL) and sqlstate ("" or five letters) are
 // copied.
 void batch_add_reject(struct batch *batch, struct target *target, struct message *message,
                       const char *reason, const char *detail, const char *sqlstate);
+// The identifier is deleted; told as above.
+void batch_forget_exchange(struct batch *batch, uint64_t session, uint16_t packet_id, bool told);
+// Marks what is stored of the session as ended.
+void batch_end_session(struct batch *batch, uint64_t session);
 // Turns a row into a reject.
 void batch_refuse_row(struct batch *batch, struct batch_group *group, size_t row,
                       const char *reason, const char *detail, const char *sqlstate);

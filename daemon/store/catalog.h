@@ -25,6 +25,13 @@ typedef void catalog_fn(void *arg, bool ok, const char *detail);
 struct catalog *catalog_new(struct loop *loop, struct worker *worker, struct target **targets,
                             size_t count, const struct catalog_options *options);
 void catalog_free(struct catalog *catalog);
+// One more target, while others are at work: rows of its table wait until the table has been looked
+// at, and changed where that is asked for.
+void catalog_add(struct catalog *catalog, struct target *target);
+// The target is no more: its table is judged and made without it. Rows of it that are on their way
+// still go there, until it is forgotten.
+void catalog_remove(struct catalog *catalog, const struct target *target);
+void catalog_forget(struct catalog *catalog, struct target *target);
 // Connects; migrates, creates missing tables and partitions ahead (where allowed), looks at the
 // live tables and sets target->stopped of those that do not fit. ready is called with ok true once,
 // when that is done; before, it is called with ok false each time the migrations are refused, and

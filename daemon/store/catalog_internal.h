@@ -22,11 +22,11 @@ enum catalog_shape {
     SHAPE_RANGES,  // by range of time: takes the ranges, and more can be made
 };
 
-// A table that one or more targets write.
+// A table that one or more targets write, or have written.
 struct catalog_table {
-    const char *schema, *name; // of its first target, like partition_by
-    enum partition_by partition_by;
-    char *full; // quoted, "schema"."name"
+    char *schema, *name;
+    enum partition_by partition_by; // of its first target
+    char *full;                     // quoted, "schema"."name"
     struct target **targets;
     size_t target_count;
     enum catalog_shape shape;
@@ -52,6 +52,7 @@ struct catalog_job {
     struct list node;
     enum catalog_job_kind kind;
     struct catalog_table *table; // JOB_START: the one it is at
+    size_t started;              // JOB_START: tables up to and with that one
     // What came of the table so far.
     unsigned changes; // tried
     char *refusal;    // of creating it, or NULL
@@ -68,11 +69,12 @@ struct catalog_job {
 struct catalog {
     struct catalog_options options;
     struct pg *pg;
-    struct catalog_table *tables;
+    struct catalog_table **tables;
     size_t table_count;
     struct catalog_table **table_of; // by target->index
-    struct list jobs;                // JOB_START first; the others need what it makes
-    struct catalog_job *running;     // one of them, or NULL
+    size_t table_of_count;
+    struct list jobs;            // JOB_START first; the others need what it makes
+    struct catalog_job *running; // one of them, or NULL
     bool connecting, ready;
     size_t migration; // that is being applied
     char *refused;    // why the migrations were, or NULL

@@ -210,17 +210,15 @@ void catalog_migrated(struct catalog *catalog, const char *refused)
 {
     free(catalog->refused);
     catalog->refused = refused ? mem_strdup(refused) : NULL;
-    if (catalog->table_count > 0)
-        look_at(catalog, catalog->tables);
-    else
-        started(catalog);
+    catalog_job(catalog)->started = 0;
+    start_next_table(catalog);
 }
 
 static void start_next_table(struct catalog *catalog)
 {
-    struct catalog_table *next = catalog_job(catalog)->table + 1;
-    if (next < catalog->tables + catalog->table_count)
-        look_at(catalog, next);
+    struct catalog_job *job = catalog_job(catalog);
+    if (job->started < catalog->table_count)
+        look_at(catalog, catalog->tables[job->started++]);
     else
         started(catalog);
 }

@@ -163,6 +163,7 @@ static void widen(struct catalog *catalog, const struct target_column *const *co
             log_warn("postgres: column \"%s\" of table %s is added without NOT NULL, since the "
                      "table may have rows",
                      columns[i]->name, table->full);
+    catalog_job(catalog)->table->shape = SHAPE_UNKNOWN; // rows with the new columns wait for them
     char *sql = catalog_sql_add_columns(table, columns, count);
     pg_script(catalog->pg, sql, changed, catalog);
     free(sql);
@@ -172,7 +173,8 @@ static void widen(struct catalog *catalog, const struct target_column *const *co
 static bool change(struct catalog *catalog, const struct pg_result *live)
 {
     struct catalog_job *job = catalog_job(catalog);
-    if (!catalog_may_change(catalog) || job->changes >= CHANGES_MAX)
+    if (!catalog_may_change(catalog) || job->changes >= CHANGES_MAX ||
+        job->table->target_count == 0)
         return false;
     if (live->rows == 0) {
         job->changes++;
@@ -223,6 +225,8 @@ static void looked(void *arg, const struct pg_result *result)
         take_ranges(job->table, result);
         if (change(catalog, result))
             return;
+    } else {
+        job->table->shape = SHAPE_MISSING;
     }
     judge(catalog, result);
     go_on(catalog);

@@ -104,6 +104,10 @@ static const char *obstacle(const struct catalog *catalog, struct catalog_job *j
 void catalog_make_partitions(struct catalog *catalog)
 {
     struct catalog_job *job = catalog_job(catalog);
+    if (job->table->shape == SHAPE_UNKNOWN) { // meanwhile it was said that it has changed
+        catalog_look(catalog);                // which comes back here
+        return;
+    }
     while (job->next < job->count) {
         if (catalog_ranges_has(job->table, job->times[job->next])) {
             job->next++;

@@ -68,7 +68,7 @@ bool catalog_ranges_cut(const struct catalog_table *table, int64_t time_us,
 size_t catalog_ahead(struct catalog_table *table, int64_t now_us, int64_t times[CATALOG_AHEAD])
 {
     size_t count = 0;
-    if (table->shape != SHAPE_RANGES || now_us < table->ahead_due_us)
+    if (table->shape != SHAPE_RANGES || table->target_count == 0 || now_us < table->ahead_due_us)
         return 0;
     struct partition_range period = {.to = now_us};
     for (int i = 0; i < CATALOG_AHEAD; i++) {

@@ -217,8 +217,8 @@ static char *view_statement(const struct catalog_table *table, const char *view)
 static bool is_mapped(const struct catalog *catalog, const char *schema, const char *name)
 {
     for (size_t i = 0; i < catalog->table_count; i++)
-        if (strcmp(catalog->tables[i].schema, schema) == 0 &&
-            strcmp(catalog->tables[i].name, name) == 0)
+        if (strcmp(catalog->tables[i]->schema, schema) == 0 &&
+            strcmp(catalog->tables[i]->name, name) == 0)
             return true;
     return false;
 }

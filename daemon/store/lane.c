@@ -157,6 +157,15 @@ static void raised(void *arg, const struct pg_result *result)
         lane->raised = pg_integer(result, 0, 0);
 }
 
+static void exchanges_loaded(void *arg, const struct pg_result *result)
+{
+    struct lane *lane = arg;
+    lane_check(lane, result);
+    for (int i = 0; result->ok && i < result->rows; i++)
+        exchange_set_add(&lane->loaded, (uint64_t)pg_integer(result, i, 0),
+                         (uint16_t)pg_integer(result, i, 1));
+}
+
 static void raise_rolled_back(void *arg, const struct pg_result *result)
 {
     (void)result;
@@ -180,8 +189,19 @@ static void raise_synced(void *arg, const struct pg_result *result)
     }
     lane->epoch->current = lane->raised;
     log_info("postgres: writer \"%s\" is in epoch %" PRId64, lane->epoch->writer, lane->raised);
+    if (lane->epoch->exchanges)
+        lane->calls.exchanges(lane->calls.arg, &lane->loaded);
     end_raising(lane);
     resolve(lane);
+}
+
+// What is there now was not committed by a transaction that is still open, nor will one of the
+// epochs before add to it; those of the new one begin when this one has ended.
+static bool load_exchanges(struct lane *lane, const struct pg_params *params)
+{
+    exchange_set_fini(&lane->loaded);
+    return !lane->epoch->exchanges ||
+           pg_query(lane->pg, sql_load_exchanges(), params, exchanges_loaded, lane);
 }
 
 // The UPDATE waits for the lock of a transaction of the epoch before; after it that transaction has
@@ -204,7 +224,7 @@ static void open_epoch(struct lane *lane)
     if (pg_query(lane->pg, LANE_BEGIN_SQL, NULL, lane_check, lane) &&
         pg_query(lane->pg, "SET LOCAL lock_timeout = '2s'", NULL, lane_check, lane) &&
         pg_query(lane->pg, "SELECT sensorlog.raise_epoch($1::text)", &params, raised, lane) &&
-        pg_query(lane->pg, "COMMIT", NULL, lane_check, lane))
+        load_exchanges(lane, &params) && pg_query(lane->pg, "COMMIT", NULL, lane_check, lane))
         pg_sync(lane->pg, raise_synced, lane);
 }
 
@@ -263,7 +283,7 @@ static void now_up(void *arg)
     const char *const values[] = {lane->epoch->writer};
     const struct pg_params params = {.count = 1, .values = values};
     lane->state = LANE_OPENING;
-    lane->prepared_rejects = false;
+    memset(lane->extras, 0, sizeof lane->extras);
     for (size_t i = 0; i < lane->statement_count; i++)
         lane->statements[i].prepared = false;
     lane_error_reset(lane);
@@ -335,6 +355,7 @@ void lane_free(struct lane *lane)
         batch_free(lane->batch);
     }
     sql_params_fini(&lane->params);
+    exchange_set_fini(&lane->loaded);
     free(lane->statements);
     free(lane->ranges);
     free(lane);
@@ -356,7 +377,7 @@ bool lane_usable(const struct lane *lane)
     return lane->state >= LANE_IDLE;
 }
 
-const struct batch *lane_batch(const struct lane *lane)
+struct batch *lane_batch(const struct lane *lane)
 {
     return lane->batch;
 }

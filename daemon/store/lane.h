@@ -8,6 +8,7 @@
 #include "base/loop.h"
 #include "base/worker.h"
 #include "store/batch.h"
+#include "store/exchange_set.h"
 #include "store/sqlstate.h"
 
 struct lane;
@@ -15,6 +16,7 @@ struct lane;
 // What the lanes of one writer share. A transaction of a past epoch cannot commit.
 struct lane_epoch {
     const char *writer;
+    bool exchanges;  // QoS 2 identifiers are kept: who raises the epoch loads them
     int64_t current; // 0: unknown, nothing may be sent
     bool raising;    // a lane is at it
 };
@@ -36,6 +38,9 @@ struct lane_calls {
     void (*returned)(void *arg, struct batch *batch, const struct lane_failure *failure);
     // The epoch has been raised, or an attempt has ended: lanes that wait for it go on.
     void (*epoch_changed)(void *arg);
+    // The QoS 2 identifiers that are stored, all of them, as the epoch is raised: no transaction of
+    // this writer is open. May be taken, by leaving an empty set behind.
+    void (*exchanges)(void *arg, struct exchange_set *loaded);
     // sensorlogd's own schema is not there any more: somebody has made the database anew.
     void (*schema_gone)(void *arg);
     // An array literal of the backends of all the writer's lanes: "{41,42}".
@@ -61,7 +66,7 @@ bool lane_usable(const struct lane *lane);
 void lane_commit(struct lane *lane, struct batch *batch);
 void lane_epoch_changed(struct lane *lane);
 // In flight, or NULL.
-const struct batch *lane_batch(const struct lane *lane);
+struct batch *lane_batch(const struct lane *lane);
 int lane_backend(const struct lane *lane);
 // Holds a batch whose fate is not known yet.
 bool lane_unresolved(const struct lane *lane);

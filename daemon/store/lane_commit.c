@@ -15,7 +15,8 @@ enum {
     CORRUPT_TRIES = 4,
     FENCED_MS = 10000,
     WAIT_MIN_MS = 100,
-    WAIT_MAX_MS = 15000
+    WAIT_MAX_MS = 15000,
+    NAME_SIZE = 32, // of a prepared statement
 };
 
 // ---- results ----
@@ -54,11 +55,11 @@ static void rows_prepared(void *arg, const struct pg_result *result)
     lane_note(statement->lane, statement->group, result);
 }
 
-static void rejects_prepared(void *arg, const struct pg_result *result)
+static void extra_prepared(void *arg, const struct pg_result *result)
 {
-    struct lane *lane = arg;
-    lane->prepared_rejects = result->ok;
-    lane_check(lane, result);
+    struct lane_extra *extra = arg;
+    extra->prepared = result->ok;
+    lane_check(extra->lane, result);
 }
 
 // The ordinals that come back, in order, are those of rows that were there already; refused rows
@@ -103,49 +104,95 @@ void lane_send_begin(struct lane *lane)
         pg_execute(lane->pg, LANE_ADVANCE, &params, lane_check, lane);
 }
 
+static void put_name(char name[NAME_SIZE], unsigned index, unsigned serial)
+{
+    snprintf(name, NAME_SIZE, "m%u_%u", index, serial);
+}
+
+// The target that had the index before is gone, and with it its statement.
+static void leave_statement(struct lane *lane, struct lane_statement *statement, unsigned index)
+{
+    char name[NAME_SIZE], sql[NAME_SIZE + 16];
+    put_name(name, index, statement->serial);
+    snprintf(sql, sizeof sql, "DEALLOCATE %s", name);
+    if (statement->prepared)
+        pg_query(lane->pg, sql, NULL, lane_check, lane);
+    statement->prepared = false;
+}
+
+static bool prepare_rows(struct lane *lane, struct lane_statement *statement, const char *name)
+{
+    const struct target *target = statement->group->target;
+    char *sql = sql_insert(target);
+    sql_encode_types(&lane->params, target);
+    bool sent = pg_prepare(lane->pg, name, sql, &lane->params.params, rows_prepared, statement);
+    free(sql);
+    return sent;
+}
+
 void lane_send_rows(struct lane *lane, struct batch_group *group, size_t first, size_t last)
 {
-    struct lane_statement *statement = &lane->statements[group->target->index];
+    unsigned index = group->target->index, serial = group->target->serial;
+    struct lane_statement *statement = &lane->statements[index];
     if (group->refused == group->count) // not even prepared: the table may be gone
         return;
-    *statement = (struct lane_statement){.lane = lane,
+    if (statement->serial != serial)
+        leave_statement(lane, statement, index);
+    *statement = (struct lane_statement){.serial = serial,
+                                         .lane = lane,
                                          .group = group,
                                          .first = first,
                                          .last = last,
                                          .prepared = statement->prepared};
-    char name[16];
-    snprintf(name, sizeof name, "m%u", group->target->index);
-    if (!statement->prepared) {
-        char *sql = sql_insert(group->target);
-        sql_encode_types(&lane->params, group->target);
-        bool sent = pg_prepare(lane->pg, name, sql, &lane->params.params, rows_prepared, statement);
-        free(sql);
-        if (!sent)
-            return;
-    }
+    char name[NAME_SIZE];
+    put_name(name, index, serial);
+    if (!statement->prepared && !prepare_rows(lane, statement, name))
+        return;
     if (sql_encode_rows(&lane->params, group, first, last) > 0)
         pg_execute(lane->pg, name, &lane->params.params, rows_inserted, statement);
 }
 
-void lane_send_rejects(struct lane *lane)
+// With the types in lane->params. False where the connection is lost.
+static bool prepare_extra(struct lane *lane, struct lane_extra *extra, const char *name,
+                          const char *sql)
 {
-    static const char name[] = "reject";
-    if (lane->batch->reject_count == 0)
-        return;
-    if (!lane->prepared_rejects) {
-        sql_encode_reject_types(&lane->params);
-        if (!pg_prepare(lane->pg, name, sql_insert_rejects(), &lane->params.params,
-                        rejects_prepared, lane))
-            return;
-    }
-    sql_encode_rejects(&lane->params, lane->batch);
-    pg_execute(lane->pg, name, &lane->params.params, lane_check, lane);
+    extra->lane = lane;
+    return pg_prepare(lane->pg, name, sql, &lane->params.params, extra_prepared, extra);
 }
 
+static bool send_rejects(struct lane *lane)
+{
+    static const char name[] = "reject";
+    struct lane_extra *extra = &lane->extras[LANE_REJECTS];
+    if (lane->batch->reject_count == 0)
+        return true;
+    sql_encode_reject_types(&lane->params);
+    if (!extra->prepared && !prepare_extra(lane, extra, name, sql_insert_rejects()))
+        return false;
+    sql_encode_rejects(&lane->params, lane->batch);
+    return pg_execute(lane->pg, name, &lane->params.params, lane_check, lane);
+}
+
+static bool send_exchanges(struct lane *lane, bool forget)
+{
+    const struct batch *batch = lane->batch;
+    struct lane_extra *extra = &lane->extras[forget ? LANE_FORGET : LANE_STORE];
+    const char *name = forget ? "forget" : "store";
+    if (batch->forget_count == (forget ? 0 : batch->exchange_count))
+        return true;
+    sql_encode_exchange_types(&lane->params);
+    if (!extra->prepared && !prepare_extra(lane, extra, name, sql_exchanges(forget)))
+        return false;
+    sql_encode_exchanges(&lane->params, batch, lane->epoch->writer, forget);
+    return pg_execute(lane->pg, name, &lane->params.params, lane_check, lane);
+}
+
+// An identifier that is forgotten may be in use again: deletes come before inserts.
 void lane_send_commit(struct lane *lane, pg_result_fn *synced)
 {
     static const struct pg_params none = {.count = 0};
-    if (pg_execute(lane->pg, LANE_COMMIT, &none, commit_answered, lane))
+    if (send_rejects(lane) && send_exchanges(lane, true) && send_exchanges(lane, false) &&
+        pg_execute(lane->pg, LANE_COMMIT, &none, commit_answered, lane))
         pg_sync(lane->pg, synced, lane);
 }
 
@@ -305,6 +352,5 @@ void lane_commit(struct lane *lane, struct batch *batch)
     for (size_t i = 0; i < batch->group_count; i++)
         if (batch->groups[i].count > 0)
             lane_send_rows(lane, &batch->groups[i], 0, batch->groups[i].count);
-    lane_send_rejects(lane);
     lane_send_commit(lane, transaction_synced);
 }

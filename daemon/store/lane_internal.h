@@ -37,9 +37,18 @@ struct lane_error {
 
 // The INSERT of one target on this connection, and the rows it was last sent with.
 struct lane_statement {
+    unsigned serial; // of the target
     struct lane *lane;
     struct batch_group *group;
     size_t first, last;
+    bool prepared;
+};
+
+// Statements of a batch that are no mapping's, prepared when first they are needed.
+enum lane_extra_kind { LANE_REJECTS, LANE_STORE, LANE_FORGET, LANE_EXTRAS };
+
+struct lane_extra {
+    struct lane *lane;
     bool prepared;
 };
 
@@ -68,10 +77,11 @@ struct lane {
     bool durable_said;                 // that synchronous_commit was switched on
     bool waiting;                      // of opening: another lane raises the epoch
     int64_t raised;                    // of opening: the new epoch
+    struct exchange_set loaded;        // of opening: with the new epoch
     bool committed;                    // COMMIT has said so
     struct lane_statement *statements; // by target->index
     size_t statement_count;
-    bool prepared_rejects;
+    struct lane_extra extras[LANE_EXTRAS];
     struct sql_params params;
     bool isolated;        // the batch is being, or has been, bisected
     struct range *ranges; // of a bisection, a stack
@@ -88,7 +98,7 @@ void lane_check(void *arg, const struct pg_result *result);
 void lane_send_begin(struct lane *lane);
 // The INSERT of a range of rows, prepared where it was not.
 void lane_send_rows(struct lane *lane, struct batch_group *group, size_t first, size_t last);
-void lane_send_rejects(struct lane *lane);
+// After the rows: rejects, QoS 2 identifiers, COMMIT.
 void lane_send_commit(struct lane *lane, pg_result_fn *synced);
 void lane_batch_committed(struct lane *lane);
 // What the error of a statement asks for.

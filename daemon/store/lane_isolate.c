@@ -61,7 +61,6 @@ static void range_synced(void *arg, const struct pg_result *result)
 static void next_range(struct lane *lane)
 {
     if (lane->range_count == 0) {
-        lane_send_rejects(lane);
         lane_send_commit(lane, finish_synced);
         return;
     }

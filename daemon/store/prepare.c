@@ -106,13 +106,9 @@ bool prepare_idle(const struct prepare *prepare)
     return list_empty(&prepare->waiting);
 }
 
-int64_t prepare_oldest_us(const struct prepare *prepare)
+void prepare_each(const struct prepare *prepare, void (*fn)(void *arg, struct batch *batch),
+                  void *arg)
 {
-    int64_t oldest = INT64_MAX;
-    list_each (node, &prepare->waiting) {
-        int64_t time_us = batch_oldest_us(list_entry(node, struct waiting, node)->batch);
-        if (time_us < oldest)
-            oldest = time_us;
-    }
-    return oldest;
+    list_each (node, &prepare->waiting)
+        fn(arg, list_entry(node, struct waiting, node)->batch);
 }

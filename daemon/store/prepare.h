@@ -26,6 +26,6 @@ bool prepare_batch(struct prepare *prepare, struct batch *batch);
 // PostgreSQL found no partition for a row of the group: takes the batch until the catalog has
 // looked.
 void prepare_refresh(struct prepare *prepare, struct batch *batch, struct batch_group *group);
+void prepare_each(const struct prepare *prepare, void (*fn)(void *arg, struct batch *batch),
+                  void *arg);
 bool prepare_idle(const struct prepare *prepare);
-// Like batch_oldest_us, over all that wait.
-int64_t prepare_oldest_us(const struct prepare *prepare);

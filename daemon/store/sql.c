@@ -357,3 +357,55 @@ void sql_encode_rejects(struct sql_params *params, const struct batch *batch)
     for (size_t i = 0; i < REJECT_COLUMNS; i++)
         set_array(params, i);
 }
+
+// ---- exchanges ----
+
+enum { EXCHANGE_WRITER, EXCHANGE_SESSION, EXCHANGE_PACKET_ID, EXCHANGE_PARAMS };
+
+const char *sql_exchanges(bool forget)
+{
+    return forget ? "DELETE FROM sensorlog.exchange e"
+                    " USING unnest($2::int8[], $3::int4[]) AS u(session, packet_id)"
+                    " WHERE e.writer = $1 AND e.session = u.session AND e.packet_id = u.packet_id"
+                  : "INSERT INTO sensorlog.exchange (writer, session, packet_id)"
+                    " SELECT $1, u.* FROM unnest($2::int8[], $3::int4[]) AS u"
+                    " ON CONFLICT DO NOTHING";
+}
+
+const char *sql_load_exchanges(void)
+{
+    return "SELECT session, packet_id FROM sensorlog.exchange WHERE writer = $1";
+}
+
+void sql_encode_exchange_types(struct sql_params *params)
+{
+    reserve(params, EXCHANGE_PARAMS);
+    params->types[EXCHANGE_WRITER] = 25; // text
+    params->types[EXCHANGE_SESSION] = sql_array_oid(COLUMN_INT8);
+    params->types[EXCHANGE_PACKET_ID] = sql_array_oid(COLUMN_INT4);
+}
+
+void sql_encode_exchanges(struct sql_params *params, const struct batch *batch, const char *writer,
+                          bool forget)
+{
+    size_t count = forget ? batch->forget_count : batch->exchange_count - batch->forget_count;
+    reserve(params, EXCHANGE_PARAMS);
+    struct sql_array *sessions = &params->arrays[EXCHANGE_SESSION];
+    struct sql_array *packet_ids = &params->arrays[EXCHANGE_PACKET_ID];
+    sql_array_start(sessions, COLUMN_INT8, count);
+    sql_array_start(packet_ids, COLUMN_INT4, count);
+    for (size_t i = 0; i < batch->exchange_count; i++) {
+        const struct batch_exchange *exchange = &batch->exchanges[i];
+        if (exchange->forget != forget)
+            continue;
+        const struct value session = {.integer = (int64_t)exchange->session};
+        const struct value packet_id = {.integer = exchange->packet_id};
+        sql_array_add(sessions, COLUMN_INT8, &session);
+        sql_array_add(packet_ids, COLUMN_INT4, &packet_id);
+    }
+    params->values[EXCHANGE_WRITER] = writer;
+    params->lengths[EXCHANGE_WRITER] = 0; // text, with its NUL
+    params->formats[EXCHANGE_WRITER] = 0;
+    set_array(params, EXCHANGE_SESSION);
+    set_array(params, EXCHANGE_PACKET_ID);
+}

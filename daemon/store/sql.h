@@ -15,6 +15,12 @@ char *sql_insert(const struct target *target);
 // The INSERT of rejects.
 const char *sql_insert_rejects(void);
 
+// The INSERT of QoS 2 identifiers, or the DELETE: $1 the writer, $2 sessions, $3 packet
+// identifiers.
+const char *sql_exchanges(bool forget);
+// All of a writer, $1.
+const char *sql_load_exchanges(void);
+
 // Parameters of one statement, reused from batch to batch.
 struct sql_params {
     struct sql_array *arrays; // one per parameter
@@ -32,6 +38,10 @@ void sql_params_fini(struct sql_params *params);
 size_t sql_encode_rows(struct sql_params *params, const struct batch_group *group, size_t first,
                        size_t last);
 void sql_encode_rejects(struct sql_params *params, const struct batch *batch);
+// writer is not copied.
+void sql_encode_exchanges(struct sql_params *params, const struct batch *batch, const char *writer,
+                          bool forget);
 // The types alone, for pg_prepare.
 void sql_encode_types(struct sql_params *params, const struct target *target);
 void sql_encode_reject_types(struct sql_params *params);
+void sql_encode_exchange_types(struct sql_params *params);

@@ -22,8 +22,9 @@ struct target_column {
 // Filled by the configuration, read by the store. columns[0] is always "time", timestamptz,
 // required. The key, if any, is the set of the columns with key set; it contains column 0.
 struct target {
-    unsigned index; // among all targets, from 0
-    char *mapping;  // name of the mapping, for log lines and the reject table
+    unsigned index;  // among all targets of now, from 0; used again when a target is gone
+    unsigned serial; // another one for each target that ever was
+    char *mapping;   // name of the mapping, for log lines and the reject table
     char *schema, *table;
     struct target_column *columns;
     size_t column_count, key_count;

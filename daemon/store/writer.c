@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "store/catalog.h"
+#include "store/exchange_internal.h"
 #include "store/lane.h"
 #include "store/prepare.h"
 
@@ -28,6 +29,7 @@ struct writer {
     struct writer_counters counters;
     struct lane **lanes;
     struct batch *gathering;
+    struct exchanges *exchanges;
     struct prepare prepare; // batches whose partitions are being made
     struct list ready;      // batches that are full, or came back
     struct list spare;      // empty, with the memory of their last use
@@ -63,7 +65,7 @@ static struct batch *spare_batch(struct writer *writer)
 
 static size_t gathered(const struct writer *writer)
 {
-    return writer->gathering->row_count + writer->gathering->reject_count;
+    return batch_content(writer->gathering);
 }
 
 // ---- dispatch ----
@@ -194,6 +196,7 @@ static void lane_committed(void *arg, struct batch *batch)
     struct writer *writer = arg;
     count(writer, batch);
     say_rejects(writer, batch);
+    exchanges_committed(writer, batch);
     batch_settle(batch);
     if (writer->spares > writer->options.connections) {
         batch_free(batch);
@@ -242,6 +245,12 @@ static void lane_schema_gone(void *arg)
     if (!writer->epoch.raising)
         writer->epoch.current = 0; // what the new schema knows of epochs begins anew too
     catalog_begin_again(writer->catalog);
+}
+
+static void lane_exchanges(void *arg, struct exchange_set *loaded)
+{
+    struct writer *writer = arg;
+    exchanges_load(writer->exchanges, loaded);
 }
 
 static void lane_backends(void *arg, char *text, size_t size)
@@ -331,6 +340,8 @@ struct writer *writer_new(struct loop *loop, struct worker *worker, struct catal
     writer->budget = budget;
     writer->options = *options;
     writer->epoch.writer = options->name;
+    writer->epoch.exchanges = options->exchanges;
+    writer->exchanges = mem_zalloc(sizeof *writer->exchanges);
     writer->reject_limit.interval_ms = REPEAT_LOG_MS;
     list_init(&writer->ready);
     prepare_init(&writer->prepare, catalog, send_again, writer);
@@ -344,6 +355,7 @@ struct writer *writer_new(struct loop *loop, struct worker *worker, struct catal
         .committed = lane_committed,
         .returned = lane_returned,
         .epoch_changed = lane_epoch_moved,
+        .exchanges = lane_exchanges,
         .schema_gone = lane_schema_gone,
         .backends = lane_backends,
         .arg = writer,
@@ -387,6 +399,8 @@ void writer_free(struct writer *writer)
     free_batches(&writer->spare);
     loop_task_free(writer->flush);
     loop_timer_free(writer->tick);
+    exchange_set_fini(&writer->exchanges->stored);
+    free(writer->exchanges);
     free(writer);
 }
 
@@ -400,23 +414,35 @@ const struct writer_counters *writer_counters(struct writer *writer)
     return counters;
 }
 
-static int64_t earlier(int64_t oldest_us, const struct batch *batch)
+struct exchanges *writer_exchanges(const struct writer *writer)
 {
-    int64_t time_us = batch ? batch_oldest_us(batch) : INT64_MAX;
-    return time_us < oldest_us ? time_us : oldest_us;
+    return writer->exchanges;
+}
+
+void writer_each_batch(const struct writer *writer, writer_batch_fn *fn, void *arg)
+{
+    fn(arg, writer->gathering);
+    list_each (node, &writer->ready)
+        fn(arg, batch_of(node));
+    prepare_each(&writer->prepare, fn, arg);
+    for (unsigned i = 0; i < writer->options.connections; i++) {
+        struct batch *batch = lane_batch(writer->lanes[i]);
+        if (batch)
+            fn(arg, batch);
+    }
+}
+
+static void find_oldest(void *arg, struct batch *batch)
+{
+    int64_t *oldest_us = arg, time_us = batch_oldest_us(batch);
+    if (time_us < *oldest_us)
+        *oldest_us = time_us;
 }
 
 int64_t writer_lag_ms(const struct writer *writer)
 {
-    int64_t oldest_us = earlier(INT64_MAX, writer->gathering);
-    for (unsigned i = 0; i < writer->options.connections; i++)
-        oldest_us = earlier(oldest_us, lane_batch(writer->lanes[i]));
-    list_each (node, &writer->ready)
-        oldest_us = earlier(oldest_us, batch_of(node));
-    int64_t preparing_us = prepare_oldest_us(&writer->prepare);
-    if (preparing_us < oldest_us)
-        oldest_us = preparing_us;
-    int64_t now_us = loop_wall_us();
+    int64_t oldest_us = INT64_MAX, now_us = loop_wall_us();
+    writer_each_batch(writer, find_oldest, &oldest_us);
     return oldest_us < now_us ? (now_us - oldest_us) / 1000 : 0;
 }
 

@@ -19,6 +19,7 @@ struct writer_options {
     unsigned connections; // lanes
     size_t max_rows;      // per batch
     int64_t linger_ms;    // 0: off
+    bool exchanges;       // QoS 2 identifiers are kept: see exchange.h
 };
 
 struct writer_counters {

@@ -31,7 +31,7 @@ int main(int argc, char **argv)
     wire_connect(&wire, (uint16_t)atoi(argv[1]));
     wire_put_connect(&wire, "bench-ackonly");
     wire_expect(&wire, WIRE_CONNACK, &packet);
-    wire_put_subscribe(&wire, "#");
+    wire_put_subscribe(&wire, "#", 1);
     wire_expect(&wire, WIRE_SUBACK, &packet);
     puts("subscribed");
     fflush(stdout);

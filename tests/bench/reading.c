@@ -14,7 +14,9 @@ enum reading_kind reading_kind_parse(const char *name)
         return READING_TEXT;
     if (strcmp(name, "json") == 0)
         return READING_JSON;
-    errx(2, "a kind of reading is text or json, not %s", name);
+    if (strcmp(name, "keyed") == 0)
+        return READING_KEYED;
+    errx(2, "a kind of reading is text, json or keyed, not %s", name);
 }
 
 // An hour before the first call, in milliseconds since 1970: the readings' times are near the present.
@@ -35,6 +37,12 @@ void reading_make(enum reading_kind kind, unsigned number, char topic[READING_TO
     if (kind == READING_TEXT) {
         snprintf(topic, READING_TOPIC_MAX, "sensors/altimeter/%u", sensor);
         snprintf(payload, READING_PAYLOAD_MAX, "%u feet", 100 + step % 900);
+        return;
+    }
+    if (kind == READING_KEYED) {
+        snprintf(topic, READING_TOPIC_MAX, "sensors/keyed/%u", sensor);
+        snprintf(payload, READING_PAYLOAD_MAX, "{\"ts\":%lld,\"feet\":%u}", base_ms() + step,
+                 100 + step % 900);
         return;
     }
     snprintf(topic, READING_TOPIC_MAX, "sensors/weather/%u", sensor);

@@ -3,6 +3,7 @@ import contextlib
 import os
 import pathlib
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -30,11 +31,19 @@ mappings = (
       { name = "humidity";    type = "float8"; from = "/humidity"; },
       { name = "pressure";    type = "float8"; from = "/pressure"; },
       { name = "wind_speed";  type = "float8"; from = "/wind_speed"; }); },
+  { name = "keyed"; filter = "sensors/keyed/+"; decoder = "json"; table = "keyed";
+    time = { from = "/ts"; format = "unix_ms"; }; key = ["sensor", "time"];
+    columns = (
+      { name = "sensor";     type = "text";   from = "topic[2]"; },
+      { name = "feet";       type = "float8"; from = "/feet"; }); },
   { name = "finished"; filter = "bench/finished"; decoder = "text"; table = "finished";
     columns = ({ name = "value"; type = "float8"; from = "value"; }); }
 );
 '''
-TABLES = {'text': 'telemetry.altimeter', 'json': 'telemetry.weather'}
+TABLES = {'text': 'telemetry.altimeter', 'json': 'telemetry.weather', 'keyed': 'telemetry.keyed'}
+IN_FLIGHT = 100          # of a publisher
+SENSORS_IN_FLIGHT = 1000 # of a sensor, so that what is gathered during a commit is bounded by the commits alone
+FILES = 12000            # open ones, for ten thousand connections
 
 
 def free_port():
@@ -63,6 +72,11 @@ def run(name, *arguments):
     return values(done.stdout)
 
 
+def resident_kib(pid):
+    status = pathlib.Path(f'/proc/{pid}/status').read_text()
+    return int(re.search(r'^VmRSS:\s+(\d+)', status, re.M)[1])
+
+
 def cpu_seconds(pid):
     fields = pathlib.Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
@@ -72,6 +86,7 @@ class Rig:
     """A database with the mapped tables, and a directory for configurations and logs."""
 
     def __init__(self):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, max(FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])))
         self.scratch = tempfile.TemporaryDirectory()
         self.directory = pathlib.Path(self.scratch.name)
         (self.directory / 'topics.d').mkdir()
@@ -88,7 +103,7 @@ class Rig:
 
     def reset(self):
         """Empty tables, and no checkpoint due in the run that follows."""
-        self.sql('TRUNCATE telemetry.altimeter, telemetry.weather, telemetry.finished')
+        self.sql('TRUNCATE telemetry.altimeter, telemetry.weather, telemetry.keyed, telemetry.finished')
         self.sql('CHECKPOINT')
 
     def expect_rows(self, kind, count):
@@ -97,6 +112,33 @@ class Rig:
             raise RuntimeError(f'{count} messages made {stored} rows')
 
     def configure(self, port, window=1000, protocol='5'):
+        """sensorlogd as a client of the broker at the port."""
+        return self.write_configuration(f'''
+[subscriber bench]
+uri = mqtt://127.0.0.1:{port}
+client_id = sensorlogd-bench
+protocol = {protocol}
+window = {window}
+[mappings]
+directory = {self.directory}/topics.d
+''')
+
+    def configure_broker(self, port, mapped):
+        """sensorlogd with its own broker at the port; unless mapped, no mapping takes anything."""
+        unmapped = self.directory / 'unmapped.d'
+        unmapped.mkdir(exist_ok=True)
+        (unmapped / 'bench.cfg').write_text(MAPPINGS.replace('filter = "', 'filter = "unmapped/'))
+        return self.write_configuration(f'''
+[broker]
+listen = mqtt://127.0.0.1:{port}
+state = {self.directory}/broker.db
+connections = {FILES}
+queued_messages = 100000
+[mappings]
+directory = {self.directory / 'topics.d' if mapped else unmapped}
+''')
+
+    def write_configuration(self, sections):
         path = self.directory / 'sensorlogd.conf'
         where = ' '.join(f'{name}={os.environ[variable]}' for name, variable in
                          [('host', 'PGHOST'), ('port', 'PGPORT'), ('user', 'PGUSER'),
@@ -105,18 +147,11 @@ class Rig:
 [postgres]
 conninfo = {where}
 writer = bench
-[subscriber bench]
-uri = mqtt://127.0.0.1:{port}
-client_id = sensorlogd-bench
-protocol = {protocol}
-window = {window}
-[mappings]
-directory = {self.directory}/topics.d
 [state]
 directory = {self.directory}
 [log]
 level = warning
-''')
+{sections}''')
         return path
 
     @contextlib.contextmanager
@@ -133,7 +168,7 @@ level = warning
         """Debian's broker with no bound on its queues; in_flight None leaves its default of 20. Its port."""
         port = free_port()
         settings = ['allow_anonymous true', f'listener {port} 127.0.0.1', 'log_type subscribe',
-                    'max_queued_messages 0', 'max_queued_bytes 0']
+                    'max_queued_messages 0', 'max_queued_bytes 0', 'max_connections -1']
         if in_flight is not None:
             settings.append(f'max_inflight_messages {in_flight}')
         (self.directory / 'mosquitto.conf').write_text('\n'.join(settings) + '\n')
@@ -142,6 +177,24 @@ level = warning
                               stderr=log):
                 wait_until(lambda: self.listens(port), 'mosquitto')
                 yield port
+
+    @contextlib.contextmanager
+    def broker(self, name, kind=None):
+        """A broker to put under load: mosquitto, sensorlogd (that stores readings of the kind, or nothing), or bare, the
+        program that does no more than that. Its port and process id."""
+        port = free_port()
+        (self.directory / 'mosquitto.conf').write_text('\n'.join([
+            'allow_anonymous true', f'listener {port} 127.0.0.1', 'log_type error', 'max_queued_messages 0',
+            'max_queued_bytes 0', 'max_connections -1']))
+        commands = {
+            'mosquitto': ['mosquitto', '-c', self.directory / 'mosquitto.conf'],
+            'sensorlogd': [DAEMON, 'run', '-c', self.configure_broker(port, kind is not None)],
+            'bare': [PROGRAMS / 'copier', port, kind],
+        }
+        with open(self.directory / 'broker.log', 'w') as log:
+            with self.process(commands[name], stdout=log, stderr=log) as process:
+                wait_until(lambda: self.listens(port), name)
+                yield port, process.pid
 
     @staticmethod
     def listens(port):
@@ -155,6 +208,41 @@ level = warning
         report = run('feeder', port, kind, count, DAEMON, 'run', '-c', self.configure(port, window))
         self.expect_rows(kind, count + 1)
         return report
+
+    def load(self, name, publishers, subscribers, qos, count, rate=0):
+        """Publishers and subscribers at the broker of this name, without mappings: the load's report."""
+        with self.broker(name) as (port, pid):
+            return run('load', port, pid, publishers, subscribers, qos, IN_FLIGHT, rate, count, 'stamp')
+
+    def idle(self, name, connections):
+        """KiB that the broker takes up alone, and with so many connections that do nothing."""
+        with self.broker(name) as (port, pid):
+            alone = resident_kib(pid)
+            with self.process([PROGRAMS / 'idle', port, connections], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True) as idle:
+                if idle.stdout.readline() != 'connected\n':
+                    raise RuntimeError(f'{connections} connections cannot be held')
+                return alone, resident_kib(pid)
+
+    def store(self, name, kind, publishers, count):
+        """Sensors at a broker that acknowledges what is committed: the load's report."""
+        self.reset()
+        with self.broker(name, kind) as (port, pid):
+            report = run('load', port, pid, publishers, 0, 1, SENSORS_IN_FLIGHT, 0, count, kind)
+            self.expect_rows(kind, count)
+        return report
+
+    def store_behind_mosquitto(self, kind, publishers, count):
+        """The same sensors at mosquitto, with sensorlogd as its client: seconds until all is committed."""
+        self.reset()
+        with self.mosquitto(0) as port:
+            with self.process([DAEMON, 'run', '-c', self.configure(port)]) as daemon:
+                log = self.directory / 'mosquitto.log'
+                wait_until(lambda: 'sensors/weather' in log.read_text(), 'subscription')
+                report = run('load', port, daemon.pid, publishers, 0, 1, SENSORS_IN_FLIGHT, 0, count, kind)
+                wait_until(lambda: self.sql(f'SELECT count(*) FROM {TABLES[kind]}')[0] == count,
+                           'last row', seconds=300, pause=0.05)
+                return time.monotonic() - report['start']
 
     def pass_to_daemon(self, kind, count, in_flight):
         """Publisher, mosquitto, sensorlogd: messages committed per second, CPU of the daemon per message."""

@@ -1,6 +1,6 @@
 # Included by the Makefile. make bench BENCH="--quick sink" runs one section with fewer messages.
 
-BENCH_PROGRAMS := $(addprefix $(BUILD)/bench/,feeder publisher ackonly bare_libpq sink)
+BENCH_PROGRAMS := $(addprefix $(BUILD)/bench/,feeder publisher ackonly bare_libpq sink load idle copier)
 BENCH_COMMON := $(BUILD)/bench/wire.o $(BUILD)/bench/reading.o
 
 $(BUILD)/bench/%.o: tests/bench/%.c $(wildcard tests/bench/*.h)

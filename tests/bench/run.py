@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """make bench: figures of this machine, in tables; nothing is asserted. Needs PostgreSQL in the environment
-(tests/with_postgres.sh). run.py [--repeat N] [--quick] [sink|cpu|end|python]..."""
+(tests/with_postgres.sh). run.py [--repeat N] [--quick] [sink|cpu|end|python|broker|sensors]..."""
 import argparse
 import os
 import pathlib
@@ -119,6 +119,83 @@ def python(bench, report, repeat, scale):
                     f'{median(cost for _, cost in measured) * 1e6:.0f}'])
 
 
+BROKERS = ['mosquitto', 'sensorlogd']
+
+
+def alternately(repeat, measures):
+    """Each measure's results, run in turns."""
+    return list(zip(*([measure() for measure in measures] for _ in range(repeat))))
+
+
+def broker(bench, report, repeat, scale):
+    """The built-in broker without mappings, beside mosquitto."""
+    throughput(bench, report, repeat, scale)
+    latency(bench, report, repeat, scale)
+    memory(bench, report, repeat, scale)
+
+
+def throughput(bench, report, repeat, scale):
+    report.head('Brokers as fast as they take it: messages/s, and CPU per message (1 to 50: per delivery)',
+                ['publishers to subscribers', 'QoS', 'mosquitto', 'sensorlogd', 'ratio', 'target', 'CPU us', 'CPU us',
+                 'ratio', 'target'])
+    for publishers, subscribers, count in [(1, 1, 400000), (50, 1, 400000), (1, 50, 20000)]:
+        for qos in (0, 1):
+            runs = alternately(repeat, [
+                lambda name=name: bench.load(name, publishers, subscribers, qos, count // scale) for name in BROKERS])
+            speeds, costs = ([[run['messages'] * subscribers / run['seconds'] for run in column] for column in runs],
+                             [[run['cpu'] / run['messages'] / subscribers * 1e6 for run in column] for column in runs])
+            report.row([f'{publishers} to {subscribers}', qos, *(thousands(median(column)) for column in speeds),
+                        f'{ratio(speeds[1], speeds[0]):.1f}', '3', *(f'{median(column):.1f}' for column in costs),
+                        f'{ratio(costs[1], costs[0]):.2f}', '0.33'])
+
+
+def latency(bench, report, repeat, scale):
+    report.head('From PUBLISH to the subscriber: us',
+                ['messages/s', 'QoS', 'mosquitto p50', 'p99', 'sensorlogd p50', 'p99', 'ratio of p99', 'target'])
+    for rate in (1000, 10000):
+        for qos in (0, 1):
+            runs = alternately(repeat, [
+                lambda name=name: bench.load(name, 1, 1, qos, rate * 5 // min(scale, 5), rate) for name in BROKERS])
+            slow = [[run['p99_us'] for run in column] for column in runs]
+            report.row([thousands(rate), qos,
+                        *(f'{median(run[name] for run in column):.0f}' for column in runs for name in ('p50_us', 'p99_us')),
+                        f'{ratio(slow[1], slow[0]):.2f}', '1'])
+
+
+def memory(bench, report, repeat, scale):
+    connections = 10000 // scale
+    report.head(f'Memory: alone, and with {thousands(connections)} idle connections',
+                ['broker', 'alone, MiB', 'a connection, KiB', 'target'])
+    runs = alternately(min(repeat, 3), [lambda name=name: bench.idle(name, connections) for name in BROKERS])
+    for name, column, target in zip(BROKERS, runs, ['', 'mosquitto, and 2']):
+        report.row([name, f'{median(alone for alone, _ in column) / 1024:.1f}',
+                    f'{median((full - alone) / connections for alone, full in column):.2f}', target])
+
+
+def sensors(bench, report, repeat, scale):
+    """From sensors to committed rows, over the least program that does that."""
+    report.head('50 sensors, QoS 1, acknowledged after the commit: readings/s',
+                ['table', 'bare COPY', 'sensorlogd', 'ratio', 'target', 'CPU us/reading', 'target',
+                 'mosquitto + sensorlogd', 'ratio', 'target'])
+    for kind, name in [('text', 'without key'), ('keyed', 'with a key')]:
+        count = 600000 // scale
+        bare, ours, behind = alternately(repeat, [
+            lambda: bench.store('bare', kind, 50, count),
+            lambda: bench.store('sensorlogd', kind, 50, count),
+            lambda: bench.store_behind_mosquitto(kind, 50, count)])
+        speeds = [[run['messages'] / run['seconds'] for run in column] for column in (bare, ours)]
+        behind = [count / seconds for seconds in behind]
+        report.row([name, thousands(median(speeds[0])), thousands(median(speeds[1])),
+                    f'{ratio(speeds[1], speeds[0]):.2f}', '0.80',
+                    f'{median(run["cpu"] / run["messages"] * 1e6 for run in ours):.2f}', '1.0',
+                    thousands(median(behind)), f'{ratio(speeds[1], behind):.1f}', '5' if kind == 'text' else ''])
+
+
+def ratio(ours, theirs):
+    """The median of the ratios of runs that followed each other."""
+    return median(one / other for one, other in zip(ours, theirs))
+
+
 def machine(bench):
     model = next((line.split(':')[1].strip() for line in open('/proc/cpuinfo')
                   if line.startswith('model name')), 'unknown processor')
@@ -130,7 +207,7 @@ def machine(bench):
 
 
 def main():
-    sections = {'sink': sink, 'cpu': cpu, 'end': end, 'python': python}
+    sections = {'sink': sink, 'cpu': cpu, 'end': end, 'python': python, 'broker': broker, 'sensors': sensors}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--repeat', type=int, default=5, help='runs, of which the medians are given')
     parser.add_argument('--quick', action='store_true', help='a twentieth of the messages')

@@ -1,4 +1,5 @@
-// The little MQTT that the benchmark's own broker, publisher and subscriber need, on one connection.
+// The little MQTT that the benchmark's own broker, publisher and subscriber need, on one
+// connection.
 #include "wire.h"
 
 #include <arpa/inet.h>
@@ -41,23 +42,36 @@ void wire_connect(struct wire *wire, uint16_t port)
     take_socket(wire, fd);
 }
 
-void wire_accept(struct wire *wire, uint16_t port)
+int wire_listen(uint16_t port)
 {
     struct sockaddr_in address = local_address(port);
     int on = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (bind(listener, (struct sockaddr *)&address, sizeof address) != 0 ||
-        listen(listener, 1) != 0)
+        listen(listener, SOMAXCONN) != 0)
         err(1, "listen on port %u", port);
+    return listener;
+}
+
+void wire_take(struct wire *wire, int listener)
+{
     int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+
     if (fd < 0)
         err(1, "accept");
-    close(listener);
     take_socket(wire, fd);
 }
 
-static bool write_out(struct wire *wire)
+void wire_accept(struct wire *wire, uint16_t port)
+{
+    int listener = wire_listen(port);
+
+    wire_take(wire, listener);
+    close(listener);
+}
+
+bool wire_write(struct wire *wire)
 {
     ssize_t sent = send(wire->fd, wire->out, wire->out_length, MSG_NOSIGNAL);
 
@@ -68,7 +82,7 @@ static bool write_out(struct wire *wire)
     return true;
 }
 
-static bool read_in(struct wire *wire)
+bool wire_read(struct wire *wire)
 {
     wire->in_end -= wire->in_start;
     memmove(wire->in, wire->in + wire->in_start, wire->in_end);
@@ -89,9 +103,9 @@ bool wire_pump(struct wire *wire)
         entry.events |= POLLOUT;
     if (poll(&entry, 1, -1) < 0)
         return errno == EINTR;
-    if ((entry.revents & POLLOUT) && !write_out(wire))
+    if ((entry.revents & POLLOUT) && !wire_write(wire))
         return false;
-    return !(entry.revents & ~POLLOUT) || read_in(wire);
+    return !(entry.revents & ~POLLOUT) || wire_read(wire);
 }
 
 bool wire_next(struct wire *wire, struct wire_packet *packet)
@@ -158,12 +172,14 @@ void wire_put_publish(struct wire *wire, uint16_t id, const char *topic, const c
     uint8_t body[WIRE_PACKET_MAX];
     size_t length = put_text(body, topic), payload_length = strlen(payload);
 
-    body[length++] = (uint8_t)(id >> 8);
-    body[length++] = (uint8_t)id;
+    if (id > 0) {
+        body[length++] = (uint8_t)(id >> 8);
+        body[length++] = (uint8_t)id;
+    }
     if (v5)
         body[length++] = 0;
     memcpy(body + length, payload, payload_length);
-    wire_put(wire, WIRE_PUBLISH << 4 | 1 << 1, body, length + payload_length);
+    wire_put(wire, (uint8_t)(WIRE_PUBLISH << 4 | (id > 0) << 1), body, length + payload_length);
 }
 
 void wire_put_puback(struct wire *wire, uint16_t id)
@@ -178,12 +194,12 @@ void wire_put_connect(struct wire *wire, const char *client_id)
     wire_put(wire, WIRE_CONNECT << 4, body, 10 + put_text(body + 10, client_id));
 }
 
-void wire_put_subscribe(struct wire *wire, const char *filter)
+void wire_put_subscribe(struct wire *wire, const char *filter, uint8_t qos)
 {
     uint8_t body[WIRE_PACKET_MAX] = {0, 1};
     size_t length = 2 + put_text(body + 2, filter);
 
-    body[length++] = 1;
+    body[length++] = qos;
     wire_put(wire, WIRE_SUBSCRIBE << 4 | 2, body, length);
 }
 

@@ -76,6 +76,8 @@ run_least_grants() {
 SELECT sensorlog.raise_epoch('w'), sensorlog.attach('w'), sensorlog.advance('w', 1, 0, 1), sensorlog.committed('w', 1, 0);
 SELECT sensorlog.terminate_stale('w', '{}');
 INSERT INTO sensorlog.reject (topic, payload, payload_length, reason) VALUES ('t', '', 0, 'r');
+INSERT INTO sensorlog.exchange (writer, session, packet_id) VALUES ('w', 1, 1) ON CONFLICT DO NOTHING;
+DELETE FROM sensorlog.exchange WHERE writer = 'w' AND session = 1;
 INSERT INTO telemetry.weather (time, station) VALUES (now(), 'n') ON CONFLICT (station, time) DO NOTHING;
 SELECT version, checksum FROM sensorlog.schema_version;
 END

@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from harness import broker as scripted
+from harness import builtin as built_in
 from harness import cluster as postgresql
 from harness import daemon as sensorlogd
 from harness import metrics, mosquitto, processes, proxy
@@ -131,6 +132,46 @@ def make_daemon(database):
             stack.callback(one.end)
             if one.running:
                 stack.callback(lambda one=one: metrics.books_balance(one.metrics()))
+
+
+@pytest.fixture(scope="module")
+def _builtin(request):
+    made = built_in.BuiltIn(**getattr(request.module, "BROKER", {}))
+    yield made.start()
+    made.end()
+
+
+@pytest.fixture
+def builtin(_builtin):
+    """The daemon with its built-in broker and no database, one for the module, which may say by BROKER how it is
+    configured; see harness/builtin.py. Tests use client ids and topics of their own: harness.client.fresh()."""
+    _builtin.show()
+    yield _builtin
+    _builtin.hang_up()
+    _builtin.check()
+
+
+@pytest.fixture
+def make_builtin():
+    """make_builtin(database, mappings, **keys of [broker]) starts one for this test; start=False leaves it stopped."""
+    made = []
+
+    def make(*arguments, start=True, **how):
+        made.append(built_in.BuiltIn(*arguments, **how))
+        return made[-1].start() if start else made[-1]
+
+    yield make
+    with contextlib.ExitStack() as stack:  # all of it, whatever fails
+        for one in made:
+            stack.callback(one.end)
+            if one.daemon.running:
+                stack.callback(one.check)
+
+
+@pytest.fixture(params=[4, 5], ids=["3.1.1", "5"])
+def version(request):
+    """The protocol level: a test that takes it runs under both versions."""
+    return request.param
 
 
 # A test that hangs is interrupted where it hangs.

@@ -3,10 +3,12 @@
 In the texts below » marks the line that is to be named (one of them, where there are several); the mark itself is
 taken out."""
 import re
+import shutil
+import subprocess
 
 import pytest
 
-from harness.daemon import mappings_file, run_command
+from harness.daemon import mappings_file, repository, run_command
 
 CONF = """[postgres]
 conninfo = host=/run/postgresql dbname=telemetry
@@ -31,6 +33,27 @@ directory = topics.d
 [log]
 level = info
 """
+
+# A site with the built-in broker; the test writes users and acl beside it.
+BROKER_CONF = """[postgres]
+conninfo = host=/run/postgresql dbname=telemetry
+
+[broker]
+listen = mqtt://127.0.0.1:1883 ws://*:9001
+password_file = users
+acl_file = acl
+state = state/broker.db
+connections = 100
+
+[forward office]
+uri = mqtt://broker.example
+filters = sensors/#
+
+[mappings]
+directory = topics.d
+"""
+USERS = "# nobody else\nlamp:$7$5$4GA7Q5YRSp5+vi85$" + 86 * "A" + "==\n"
+ACL = "user lamp\ntopic write lamp/#\n"
 
 MAPPING = """{
     name = "weather";
@@ -78,6 +101,36 @@ CONF_MISTAKES = {
     "share that is no level of a topic": ("qos = 1", "»share = a/b", ["share|a/b"]),
     "no such directory of mappings": ("= topics.d", "= nowhere.d»", ["nowhere.d"]),
     "address without a port": ("[log]", "[http]\n»listen = everywhere\n[log]", ["everywhere"]),
+}
+
+BROKER_MISTAKES = {
+    "no such scheme": ("mqtt://127.0.0.1", "»http://127.0.0.1", ["http", "mqtts"]),
+    "name to listen on": ("mqtt://127.0.0.1", "»mqtt://localhost", ["localhost", "numeric"]),
+    "address twice": ("ws://*:9001", "ws://*:1883»", ["same", "port"]),
+    "TLS without certificate": ("ws://*:9001", "wss://*:9001»", ["certificate_file"]),
+    "nobody can log in": ("listen = mqtt://127.0.0.1:1883 ws://*:9001\npassword_file = users\n",
+                          "listen = mqtt://127.0.0.1:1883 ws://*:9001»\n",
+                          ["log in", "sensorlogd passwd", "allow_anonymous"]),
+    "anonymous forbidden, no users": ("password_file = users", "»allow_anonymous = false", ["log in"]),
+    "no such file of users": ("= users", "= nobody»", ["nobody", "No such file"]),
+    "no file of users": ("= users", "= acl»", ["acl:1"]),
+    "no such directory of the state": ("state/broker.db", "none/broker.db»", ["none", "directory"]),
+    "number out of range": ("connections = 100", "connections = 0»", ["1", "1000000"]),
+    "key of mosquitto": ("connections = 100", "persistence = true»", ["mosquitto", "state"]),
+    "certificates asked for in vain": ("connections = 100", "client_certificates = required»", ["ca_file"]),
+    "no filter": ("sensors/#", "sensors#»", ["sensors#"]),
+    "no address to forward to": ("mqtt://broker", "»ws://broker", ["ws", "mqtts"]),
+    "forward to itself": ("mqtt://broker.example", "»mqtt://127.0.0.1:1883", ["itself"]),
+}
+
+# What is replaced in which of the files of users and rules.
+FILE_MISTAKES = {
+    "password in plain text": ("users", "lamp:$7", "lamp:»secret$7", ["plain text", "sensorlogd passwd"]),
+    "damaged hash": ("users", "AA==", "»", ["damaged", "lamp"]),
+    "line without a hash": ("users", "# nobody else", "»lamp", ["HASH"]),
+    "no such access": ("acl", "write", "wirte»", ["wirte", "readwrite", "deny"]),
+    "no such word": ("acl", "user", "usr»", ["usr", "pattern"]),
+    "no filter": ("acl", "lamp/#", "lamp/#/x»", ["lamp/#/x"]),
 }
 
 MAPPING_MISTAKES = {
@@ -160,6 +213,85 @@ def test_a_mistake_in_a_mapping(configuration, mistake):
     result = run_command("check", "-c", configuration(CONF, {"weather.cfg": text}).file)
     assert result.returncode == 78
     assert told(result.stderr, "topics.d/weather.cfg", lines, words), result.stderr
+
+
+@pytest.fixture
+def broker_site(configuration):
+    """broker_site(conf, name=text, ...) writes one, with the files of users and rules."""
+    def make(conf, **files):
+        site = configuration(conf, [MAPPING])
+        for name, text in {"users": USERS, "acl": ACL, **files}.items():
+            site.write(name, text)
+        return site
+    return make
+
+
+def test_a_broker_without_mistakes(broker_site):
+    result = run_command("check", "-c", broker_site(BROKER_CONF).file)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "built-in broker" in result.stdout
+
+
+@pytest.mark.parametrize("mistake", BROKER_MISTAKES)
+def test_a_mistake_in_the_broker(broker_site, mistake):
+    replaced, by, words = BROKER_MISTAKES[mistake]
+    text, lines = broken(BROKER_CONF, replaced, by)
+    result = run_command("check", "-c", broker_site(text).file)
+    assert result.returncode == 78
+    assert told(result.stderr, "sensorlogd.conf", lines, words), result.stderr
+
+
+@pytest.mark.parametrize("mistake", FILE_MISTAKES)
+def test_a_mistake_in_users_or_rules(broker_site, mistake):
+    """With both places: where the file is named, and its own line. A password is not shown."""
+    name, replaced, by, words = FILE_MISTAKES[mistake]
+    text, lines = broken({"users": USERS, "acl": ACL}[name], replaced, by)
+    result = run_command("check", "-c", broker_site(BROKER_CONF, **{name: text}).file)
+    assert result.returncode == 78
+    named = 1 + BROKER_CONF[:BROKER_CONF.index(f"_file = {name}")].count("\n")
+    assert told(result.stderr, "sensorlogd.conf", [named], [rf"/{name}:{lines[0]}: ", *words]), result.stderr
+    assert "secret" not in result.stderr
+
+
+def test_the_effective_settings_of_a_broker_can_be_read_again(broker_site):
+    site = broker_site(BROKER_CONF + "[state]\ndirectory = state\n")
+    result = run_command("config", "-c", site.file)
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"^\[broker\]\nlisten = mqtt://127.0.0.1:1883 ws://\*:9001$", result.stdout, re.M)
+    assert re.search(r"^allow_anonymous = false$", result.stdout, re.M)
+    assert re.search(r"^queued_bytes = 4MiB$", result.stdout, re.M)
+    site.write("sensorlogd.conf", result.stdout)
+    again = run_command("config", "-c", site.file)
+    assert (again.returncode, again.stdout) == (0, result.stdout), again.stderr
+
+
+def test_certificates_are_loaded(broker_site, tmp_path):
+    """Whose key it is, and whether it is one, is known before the daemon starts."""
+    for name in ("one", "other"):
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                        "-subj", "/CN=localhost", "-keyout", tmp_path / f"{name}.key", "-out", tmp_path / f"{name}.pem"],
+                       check=True, capture_output=True)
+    conf = BROKER_CONF.replace("ws://", "wss://").replace(
+        "connections", f"certificate_file = {tmp_path}/one.pem\nkey_file = {tmp_path}/one.key\nconnections")
+    assert run_command("check", "-c", broker_site(conf).file).returncode == 0
+    text, lines = broken(conf, "one.key", "other.key»")
+    result = run_command("check", "-c", broker_site(text).file)
+    assert result.returncode == 78
+    assert told(result.stderr, "sensorlogd.conf", lines, ["key", "certificate"]), result.stderr
+
+
+def test_the_example_of_a_site_with_the_broker_is_valid(configuration):
+    """But for its users, whom the reader makes as the example says."""
+    with open(repository("config", "examples", "broker.conf")) as file:
+        text = file.read()
+    site = configuration("", [MAPPING])
+    site.write("sensorlogd.conf", text.replace("/etc/sensorlogd", site.directory)
+               .replace("[mappings]", f"[state]\ndirectory = {site.path('state')}\n[mappings]"))
+    shutil.copy(repository("config", "examples", "broker.acl"), site.path("acl"))
+    shutil.copy(repository("config", "examples", "broker.users"), site.path("users"))
+    assert run_command("passwd", site.path("users"), "altimeter1", stdin="secret\n").returncode == 0
+    result = run_command("check", "-c", site.file)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_a_name_given_twice_tells_both_places(configuration):

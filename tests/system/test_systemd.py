@@ -3,27 +3,41 @@ import filecmp
 import glob
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
 
 import pytest
 
+from harness.client import Client
 from harness.daemon import BINARY, repository
 from harness.mappings import COUNT, count
+from harness.ports import free_port
+from harness.processes import Process
 from harness.wait import wait_until
 
 
-def test_the_unit_is_verified_without_a_word(tmp_path):
-    """As it would be once installed: the binary under test is put where it looks for it."""
+def test_the_units_are_verified_without_a_word(tmp_path):
+    """As they would be once installed: the binary under test is put where the service looks for it."""
     with open(repository("systemd", "sensorlogd.service")) as file:
         text = file.read()
     unit, replaced = re.subn(r"^(Exec\w+=)/\S*/sensorlogd\b", rf"\g<1>{BINARY}", text, flags=re.M)
     assert replaced
     (tmp_path / "sensorlogd.service").write_text(unit)
-    result = subprocess.run(["systemd-analyze", "verify", str(tmp_path / "sensorlogd.service")],
-                            capture_output=True, text=True)
-    assert (result.returncode, result.stderr) == (0, "")
+    shutil.copy(repository("systemd", "sensorlogd.socket"), tmp_path)
+    for name in ("sensorlogd.service", "sensorlogd.socket"):
+        result = subprocess.run(["systemd-analyze", "verify", str(tmp_path / name)], capture_output=True, text=True)
+        assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_the_service_is_confined(tmp_path):
+    """Nothing that the broker needs has opened it: 1.2 of 10 is what it was without one."""
+    with open(repository("systemd", "sensorlogd.service")) as file:
+        (tmp_path / "sensorlogd.service").write_text(file.read().replace("/usr/bin/sensorlogd", BINARY))
+    result = subprocess.run(["systemd-analyze", "security", "--offline=yes", "--threshold=12",
+                             str(tmp_path / "sensorlogd.service")], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
 
 
 @pytest.fixture
@@ -83,6 +97,61 @@ def test_the_unit_says_what_the_daemon_keeps():
     assert "Type=notify" in lines
     assert any(line.startswith("Restart=") and line != "Restart=no" for line in lines)
     assert any(line.startswith("RestartPreventExitStatus=") and "78" in line for line in lines)
+    files, = [int(line.partition("=")[2]) for line in lines if line.startswith("LimitNOFILE=")]
+    assert any(line.startswith("ExecReload=") and "-HUP" in line for line in lines)
+    assert files > 10000, "connections that the built-in broker takes by default"
+
+
+# ---- sockets from systemd ----
+
+
+@pytest.fixture
+def activated(make_builtin):
+    """activated(builtin, addresses) opens sockets as systemd does and starts the daemon, which is not running, with the
+    first connection; the process."""
+    made = []
+
+    def make(builtin, *addresses):
+        listens = [word for address in addresses for word in ("-l", address)]
+        made.append(Process("sensorlogd", ["systemd-socket-activate", *listens, "--fdname=mqtt", BINARY, "run", "-c",
+                                           builtin.daemon.configuration.file]))
+        made[-1].log.wait_for("Listening on " + re.escape(addresses[-1]))
+        return made[-1]
+
+    yield make
+    for process in made:
+        process.kill9()
+
+
+def test_sockets_that_systemd_opens(make_builtin, activated):
+    """The daemon starts with the first connection, and takes over the sockets; it opens the others itself."""
+    own = free_port()
+    builtin = make_builtin(start=False)
+    conf = builtin.daemon.configuration
+    with open(conf.file) as file:
+        text = file.read()
+    conf.write("sensorlogd.conf", text.replace(f"listen = {builtin.uri}", f"listen = {builtin.uri} mqtt://127.0.0.1:{own}"))
+    process = activated(builtin, f"127.0.0.1:{builtin.port}")
+    assert not process.log.find("sensorlogd"), "it is not started yet"
+    subscriber = builtin.client(5)
+    subscriber.subscribe("a")
+    Client(own, 5).publish("a", b"x")
+    subscriber.receive("a", b"x")
+    assert process.log.find(f"listening on {builtin.uri} .socket from systemd")
+    assert process.log.find(f"listening on mqtt://127.0.0.1:{own}$")
+    process.signal(signal.SIGTERM)
+    assert process.wait(12) == 0
+
+
+def test_a_socket_that_is_not_configured_is_an_error(make_builtin, activated):
+    """Who may come is decided by the address: a socket with another one is not for everybody by mistake."""
+    builtin = make_builtin(start=False)
+    port = free_port()
+    process = activated(builtin, f"127.0.0.1:{port}")
+    builtin.port = port
+    builtin.dial(5)
+    assert process.wait() == 1
+    assert process.log.find("sensorlogd.socket")
 
 
 def test_ready_status_and_stop(make_daemon, broker):

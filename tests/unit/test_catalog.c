@@ -245,7 +245,7 @@ static void creates_everything(void **state)
     assert_null(w.stopped);
     assert_string_equal(
         ask("SELECT string_agg(version::text, ',' ORDER BY version) FROM sensorlog.schema_version"),
-        "1,2");
+        "1,2,3");
     assert_string_equal(
         ask("SELECT string_agg(attname || ' ' || atttypid::regtype || ' ' || attnotnull, ', ' ORDER BY attnum)"
             " FROM pg_attribute WHERE attrelid = 'telemetry.weather'::regclass AND attnum > 0"),
@@ -893,6 +893,172 @@ static void waits_for_the_server(void **state)
     catalog_free(catalog);
 }
 
+// ---- a reload ----
+
+static struct target_column wide_columns[] = {
+    {.name = "time", .type = COLUMN_TIMESTAMPTZ, .required = true, .key = true},
+    {.name = "station", .type = COLUMN_TEXT, .required = true, .key = true},
+    {.name = "temperature", .type = COLUMN_FLOAT8},
+    {.name = "humidity", .type = COLUMN_FLOAT4},
+};
+
+static void targets_are_added(void **state)
+{
+    (void)state;
+    struct target w = weather(), a = altimeter(), wide = weather();
+    struct catalog *catalog = start_ok((struct target *[]){&w}, 1);
+    int64_t now = loop_wall_us();
+    a.index = 7;
+    catalog_add(catalog, &a);
+    assert_false(catalog_has(catalog, &a, now));
+    assert_true(catalog_has(catalog, &w, now));
+    assert_true(need(catalog, &a, &now, 1).ok);
+    assert_string_equal(ask("SELECT count(*) > 0 FROM pg_inherits"
+                            " WHERE inhparent = 'telemetry.altimeter'::regclass"),
+                        "t");
+
+    // One that writes a column more into a table that is there: no row goes before it has it.
+    wide.index = 3;
+    wide.columns = wide_columns;
+    wide.column_count = 4;
+    catalog_add(catalog, &wide);
+    assert_false(catalog_has(catalog, &wide, now));
+    assert_true(need(catalog, &wide, &now, 1).ok);
+    assert_null(wide.stopped);
+    run_sql("INSERT INTO telemetry.weather (time, station, humidity) VALUES (now(), 'n', 50)");
+    assert_true(catalog_has(catalog, &w, now));
+    catalog_free(catalog);
+}
+
+// Looked at already, but not yet changed.
+static void rows_wait_for_new_columns(void **state)
+{
+    (void)state;
+    struct target w = weather(), wide = weather();
+    struct catalog *catalog = start_ok((struct target *[]){&w}, 1);
+    int64_t now = loop_wall_us();
+    PGconn *blocker = lock_weather();
+    wide.index = 1;
+    wide.columns = wide_columns;
+    wide.column_count = 4;
+    catalog_add(catalog, &wide);
+    await_query("SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE '%ADD COLUMN%'"
+                " AND application_name = 'sensorlogd schema' AND wait_event_type = 'Lock'");
+    assert_false(catalog_has(catalog, &wide, now));
+    unlock(blocker);
+    assert_true(need(catalog, &wide, &now, 1).ok);
+    assert_string_equal(ask("SELECT count(*) FROM pg_attribute WHERE attname = 'humidity'"
+                            " AND attrelid = 'telemetry.weather'::regclass"),
+                        "1");
+    catalog_free(catalog);
+}
+
+static void targets_are_replaced(void **state)
+{
+    (void)state;
+    static struct target_column text_columns[] = {
+        {.name = "time", .type = COLUMN_TIMESTAMPTZ, .required = true, .key = true},
+        {.name = "station", .type = COLUMN_TEXT, .required = true, .key = true},
+        {.name = "temperature", .type = COLUMN_TEXT},
+    };
+    struct target w = weather(), other = weather(), again = weather();
+    struct catalog *catalog = start_ok((struct target *[]){&w}, 1);
+    int64_t now = loop_wall_us();
+    other.index = 1;
+    other.columns = text_columns;
+    other.partition = PARTITION_DAY;
+    catalog_remove(catalog, &w);
+    catalog_add(catalog, &other);
+    assert_true(need(catalog, &other, &now, 1).ok);
+    assert_non_null(strstr(other.stopped, "column \"temperature\" is double precision"));
+    // The first is judged no more, and what it has on the way still goes somewhere.
+    assert_null(w.stopped);
+    int64_t then = at(2020, 2, 29);
+    assert_true(need(catalog, &w, &then, 1).ok);
+    assert_string_equal(ask("SELECT to_regclass('telemetry.weather_p2020_02_29') IS NOT NULL"),
+                        "t");
+    catalog_forget(catalog, &w);
+
+    // Back again, by the number that is free now.
+    again.index = 0;
+    catalog_remove(catalog, &other);
+    catalog_forget(catalog, &other);
+    assert_null(other.stopped);
+    catalog_add(catalog, &again);
+    assert_true(need(catalog, &again, &now, 1).ok);
+    assert_null(again.stopped);
+    assert_string_equal(catalog_findings(catalog), "");
+    catalog_free(catalog);
+}
+
+// A table whose last mapping is gone is nobody's business, not even while it starts.
+static void a_table_without_targets_is_left_alone(void **state)
+{
+    (void)state;
+    struct target w = weather(), a = altimeter();
+    struct catalog *catalog = start_ok((struct target *[]){&w, &a}, 2);
+    int64_t now = loop_wall_us();
+    run_sql("DROP TABLE telemetry.weather CASCADE");
+    catalog_remove(catalog, &w);
+    assert_true(refresh(catalog, &w).ok);
+    assert_string_equal(ask("SELECT to_regclass('telemetry.weather') IS NULL"), "t");
+    struct heard heard = need(catalog, &w, &now, 1);
+    assert_false(heard.ok);
+    assert_string_equal(heard.detail, "there is no such table");
+    catalog_forget(catalog, &w);
+    run_sql("DROP SCHEMA sensorlog CASCADE");
+    catalog_begin_again(catalog);
+    await_query("SELECT to_regclass('sensorlog.exchange') IS NOT NULL");
+    assert_true(need(catalog, &a, &now, 1).ok);
+    assert_true(catalog_ready(catalog));
+    assert_string_equal(ask("SELECT to_regclass('telemetry.weather') IS NULL"), "t");
+    catalog_free(catalog);
+}
+
+static void targets_are_added_before_the_start_has_ended(void **state)
+{
+    (void)state;
+    struct target w = weather(), a = altimeter();
+    run_sql("ALTER ROLE logger NOLOGIN");
+    w.index = 0;
+    const struct catalog_options options = {.conninfo = conninfo, .migrate = true};
+    struct catalog *catalog = catalog_new(loop, worker, (struct target *[]){&w}, 1, &options);
+    struct heard heard = {0};
+    catalog_start(catalog, hear, &heard);
+    await_state(catalog, "not permitted to log in");
+    a.index = 1;
+    catalog_add(catalog, &a);
+    catalog_remove(catalog, &w);
+    run_sql("ALTER ROLE logger LOGIN");
+    await(&heard);
+    assert_true(heard.ok);
+    assert_true(catalog_has(catalog, &a, loop_wall_us()));
+    assert_string_equal(ask("SELECT to_regclass('telemetry.weather') IS NULL"), "t");
+    catalog_forget(catalog, &w);
+    catalog_free(catalog);
+}
+
+// A job is at the table's partitions when it is said that the table has changed: no row is refused.
+static void a_change_while_partitions_are_made(void **state)
+{
+    (void)state;
+    struct target w = weather();
+    struct catalog *catalog = start_ok((struct target *[]){&w}, 1);
+    PGconn *blocker = lock_weather();
+    int64_t times[] = {at(2020, 2, 29), at(2021, 2, 28)};
+    struct heard needed = {0}, refreshed = {0};
+    catalog_need(catalog, &w, times, 2, hear, &needed);
+    await_query(SCHEMA_WAITS);
+    catalog_refresh(catalog, &w, hear, &refreshed);
+    unlock(blocker);
+    await(&needed);
+    if (!needed.ok)
+        fail_msg("%s", needed.detail);
+    assert_true(catalog_has(catalog, &w, times[0]) && catalog_has(catalog, &w, times[1]));
+    await(&refreshed);
+    catalog_free(catalog);
+}
+
 int main(int argc, char **argv)
 {
     (void)argc;
@@ -930,6 +1096,12 @@ int main(int argc, char **argv)
         STORY(needs_to_own_the_table),
         STORY(stops_and_goes_on),
         STORY(waits_for_the_server),
+        STORY(targets_are_added),
+        STORY(rows_wait_for_new_columns),
+        STORY(targets_are_replaced),
+        STORY(a_table_without_targets_is_left_alone),
+        STORY(targets_are_added_before_the_start_has_ended),
+        STORY(a_change_while_partitions_are_made),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,194 +1,31 @@
 // A connection cuts the stream into packets, however the bytes come; over a pair of sockets.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "conn_rig.h"
 
-#include <cmocka.h>
-
-#include <event2/event.h>
-#include <netinet/in.h>
 #include <signal.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include "base/mem.h"
-#include "mqtt/conn.h"
-
-#define PACKET_LIMIT 100000
-#define KEEP 1000
-
-// A connection, its peer's socket, and what has come of it, as a text such as "PUBLISH 5/5 PINGRESP
-// 0/0 closed".
-struct fixture {
-    struct loop *loop;
-    struct conn *conn;
-    int peer;
-    char seen[4000];
-    unsigned calls;   // since the last look
-    unsigned hold_at; // holds the packet of this number, from 1; 0: none
-    unsigned packets;
-    bool counting;      // packets are numbered from 0 and only noted where they are wrong
-    uint8_t last[KEEP]; // body of the last packet
-};
-
-static void note(struct fixture *f, const char *text)
-{
-    size_t used = strlen(f->seen);
-    snprintf(f->seen + used, sizeof f->seen - used, "%s%s", used ? " " : "", text);
-    f->calls++;
-}
-
-static enum conn_next count_packet(struct fixture *f, struct bytes body)
-{
-    if (body.length != f->packets % 300)
-        note(f, "wrong length");
-    for (size_t i = 0; i < body.length; i++)
-        if (body.data[i] != (uint8_t)f->packets)
-            note(f, "wrong byte");
-    f->packets++;
-    f->calls++;
-    return CONN_NEXT;
-}
-
-static enum conn_next packet(void *arg, const struct packet_frame *frame, struct bytes body)
-{
-    struct fixture *f = arg;
-    char text[64];
-    if (f->counting)
-        return count_packet(f, body);
-    if (++f->packets == f->hold_at) {
-        f->packets--;
-        note(f, "held");
-        return CONN_HOLD;
-    }
-    snprintf(text, sizeof text, "%s %zu/%u", packet_type_name(frame->type), body.length,
-             frame->body_length);
-    memcpy(f->last, body.data, body.length < KEEP ? body.length : KEEP);
-    note(f, text);
-    return CONN_NEXT;
-}
-
-static void malformed(void *arg, const struct packet_error *error)
-{
-    char text[100];
-    snprintf(text, sizeof text, "malformed %02x", error->reason);
-    note(arg, text);
-}
-
-static void closed(void *arg, const char *why)
-{
-    (void)why;
-    note(arg, "closed");
-}
-
-static void opened(void *arg)
-{
-    note(arg, "open");
-}
-
-// Another connection in place of the one there is.
-static void renew(struct fixture *f)
-{
-    struct conn_limits limits = {PACKET_LIMIT, KEEP};
-    struct conn_calls calls = {opened, packet, malformed, closed, f};
-    conn_free(f->conn);
-    f->conn = conn_new(f->loop, &limits, &calls);
-}
-
-static int set_up(void **state)
-{
-    struct fixture *f = mem_zalloc(sizeof *f);
-    int fds[2];
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-    f->loop = loop_new();
-    renew(f);
-    f->peer = fds[1];
-    conn_attach(f->conn, fds[0]);
-    *state = f;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct fixture *f = *state;
-    conn_free(f->conn);
-    loop_free(f->loop);
-    if (f->peer >= 0)
-        close(f->peer);
-    free(f);
-    return 0;
-}
-
-// Runs what is due, until nothing is.
-static void run(struct fixture *f)
-{
-    unsigned calls;
-    do {
-        calls = f->calls;
-        for (int i = 0; i < 4; i++)
-            event_base_loop(loop_base(f->loop), EVLOOP_NONBLOCK);
-    } while (calls != f->calls);
-}
-
-// Waits for what other threads and the kernel do; alarm() ends a test that waits in vain.
-static void run_until(struct fixture *f, const char *text)
-{
-    alarm(30);
-    while (strcmp(f->seen, text) != 0)
-        event_base_loop(loop_base(f->loop), EVLOOP_ONCE);
-    alarm(0);
-}
-
-// Sends all of it, the loop reading meanwhile.
-static void feed(struct fixture *f, const void *bytes, size_t length)
-{
-    const uint8_t *at = bytes;
-    while (length > 0) {
-        ssize_t sent = send(f->peer, at, length, MSG_NOSIGNAL);
-        if (sent > 0) {
-            at += sent;
-            length -= (size_t)sent;
-        }
-        event_base_loop(loop_base(f->loop), EVLOOP_NONBLOCK);
-    }
-    run(f);
-}
-
-static void expect(struct fixture *f, const char *text)
-{
-    assert_string_equal(f->seen, text);
-}
-
-static const uint8_t three[] = "\x30\x05\0\1tab"         // PUBLISH
-                               "\xD0\0"                  // PINGRESP
-                               "\x32\x0A\0\3a/b\0\7xyz"; // PUBLISH of QoS 1
-#define THREE "PUBLISH 5/5 PINGRESP 0/0 PUBLISH 10/10"
+#include <sys/epoll.h>
+#include <sys/syscall.h>
 
 static void glued_packets_come_one_by_one(void **state)
 {
-    struct fixture *f = *state;
-    feed(f, three, sizeof three - 1);
-    expect(f, THREE);
+    struct rig *f = *state;
+    rig_feed(f, rig_three, RIG_THREE_SIZE);
+    rig_expect(f, RIG_THREE);
     assert_memory_equal(f->last, "\0\3a/b\0\7xyz", 10);
 }
 
 static void packets_may_be_split_anywhere(void **state)
 {
-    struct fixture *f = *state;
-    for (size_t at = 0; at <= sizeof three - 1; at++) {
+    struct rig *f = *state;
+    for (size_t at = 0; at <= RIG_THREE_SIZE; at++) {
         f->seen[0] = '\0';
-        feed(f, three, at);
-        feed(f, three + at, sizeof three - 1 - at);
-        expect(f, THREE);
+        rig_feed(f, rig_three, at);
+        rig_feed(f, rig_three + at, RIG_THREE_SIZE - at);
+        rig_expect(f, RIG_THREE);
     }
     f->seen[0] = '\0';
-    for (size_t at = 0; at < sizeof three - 1; at++)
-        feed(f, three + at, 1);
-    expect(f, THREE);
+    for (size_t at = 0; at < RIG_THREE_SIZE; at++)
+        rig_feed(f, rig_three + at, 1);
+    rig_expect(f, RIG_THREE);
 }
 
 // A PUBLISH of this many bytes as a whole, its body counting 0 to 250 again and again.
@@ -211,84 +48,84 @@ static uint8_t *publish_of(size_t size, size_t *body)
 
 static void a_publish_above_the_limit_is_read_through(void **state)
 {
-    struct fixture *f = *state;
-    static const size_t sizes[] = {PACKET_LIMIT - 1, PACKET_LIMIT, PACKET_LIMIT + 1,
-                                   3 * PACKET_LIMIT, 20 * 1024 * 1024};
+    struct rig *f = *state;
+    static const size_t sizes[] = {RIG_PACKET_LIMIT - 1, RIG_PACKET_LIMIT, RIG_PACKET_LIMIT + 1,
+                                   3 * RIG_PACKET_LIMIT, 20 * 1024 * 1024};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         char text[100];
         size_t body, here;
         uint8_t *bytes = publish_of(sizes[i], &body);
-        here = sizes[i] > PACKET_LIMIT ? KEEP : body;
+        here = sizes[i] > RIG_PACKET_LIMIT ? RIG_KEEP : body;
         snprintf(text, sizeof text, "PINGRESP 0/0 PUBLISH %zu/%zu PINGRESP 0/0", here, body);
         f->seen[0] = '\0';
-        feed(f, "\xD0\0", 2);
-        feed(f, bytes, sizes[i]);
-        feed(f, "\xD0\0", 2);
-        expect(f, text);
+        rig_feed(f, "\xD0\0", 2);
+        rig_feed(f, bytes, sizes[i]);
+        rig_feed(f, "\xD0\0", 2);
+        rig_expect(f, text);
         free(bytes);
-        for (size_t j = 0; j < KEEP; j++)
+        for (size_t j = 0; j < RIG_KEEP; j++)
             assert_int_equal(f->last[j], j % 251);
     }
 }
 
 static void an_oversize_publish_waits_for_its_last_byte(void **state)
 {
-    struct fixture *f = *state;
-    size_t body, size = 2 * PACKET_LIMIT;
+    struct rig *f = *state;
+    size_t body, size = 2 * RIG_PACKET_LIMIT;
     uint8_t *bytes = publish_of(size, &body);
-    feed(f, bytes, size - 1);
-    expect(f, "");
+    rig_feed(f, bytes, size - 1);
+    rig_expect(f, "");
     // Glued to what follows it, and held, it keeps its place.
     f->hold_at = 1;
     uint8_t rest[3] = {bytes[size - 1], 0xD0, 0};
-    feed(f, rest, sizeof rest);
-    expect(f, "held");
+    rig_feed(f, rest, sizeof rest);
+    rig_expect(f, "held");
     f->hold_at = 0;
     conn_resume(f->conn);
-    run(f);
+    rig_run(f);
     char text[100];
-    snprintf(text, sizeof text, "held PUBLISH %u/%zu PINGRESP 0/0", KEEP, body);
-    expect(f, text);
+    snprintf(text, sizeof text, "held PUBLISH %u/%zu PINGRESP 0/0", RIG_KEEP, body);
+    rig_expect(f, text);
     free(bytes);
 }
 
 static void a_held_packet_stops_reading_until_resume(void **state)
 {
-    struct fixture *f = *state;
+    struct rig *f = *state;
     f->hold_at = 2;
-    feed(f, three, sizeof three - 1);
-    expect(f, "PUBLISH 5/5 held");
+    rig_feed(f, rig_three, RIG_THREE_SIZE);
+    rig_expect(f, "PUBLISH 5/5 held");
     conn_resume(f->conn); // still no room
-    expect(f, "PUBLISH 5/5 held");
-    run(f);
-    expect(f, "PUBLISH 5/5 held held");
+    rig_expect(f, "PUBLISH 5/5 held");
+    rig_run(f);
+    rig_expect(f, "PUBLISH 5/5 held held");
     f->hold_at = 0;
     conn_resume(f->conn);
-    expect(f, "PUBLISH 5/5 held held"); // not from within the call
-    run(f);
-    expect(f, "PUBLISH 5/5 held held PINGRESP 0/0 PUBLISH 10/10");
+    rig_expect(f, "PUBLISH 5/5 held held"); // not from within the call
+    rig_run(f);
+    rig_expect(f, "PUBLISH 5/5 held held PINGRESP 0/0 PUBLISH 10/10");
 }
 
 static void a_hold_bounds_what_is_read(void **state)
 {
-    struct fixture *f = *state;
+    struct rig *f = *state;
     size_t body, size = 50000, sent = 0;
     uint8_t *bytes = publish_of(size, &body);
     f->hold_at = 1;
-    feed(f, bytes, size);
-    expect(f, "held");
+    rig_feed(f, bytes, size);
+    rig_expect(f, "held");
     for (;;) {
         ssize_t count = send(f->peer, bytes, size, MSG_NOSIGNAL);
         if (count < 0)
             break;
         sent += (size_t)count;
-        run(f);
+        rig_run(f);
     }
     // What the sockets hold is the kernel's: the same again is not taken.
     assert_true(sent < 100 * size);
-    run(f);
+    rig_run(f);
     assert_true(send(f->peer, bytes, size, MSG_NOSIGNAL) < 0);
-    expect(f, "held");
+    rig_expect(f, "held");
     free(bytes);
 }
 
@@ -309,62 +146,91 @@ static void what_makes_no_packet_ends_the_framing(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         void *fresh;
-        set_up(&fresh);
-        struct fixture *f = fresh;
-        feed(f, wrong[i].bytes, wrong[i].length);
-        expect(f, wrong[i].seen);
-        feed(f, "\xD0\0", 2);
-        expect(f, wrong[i].seen);
+        rig_set_up(&fresh);
+        struct rig *f = fresh;
+        rig_feed(f, wrong[i].bytes, wrong[i].length);
+        rig_expect(f, wrong[i].seen);
+        rig_feed(f, "\xD0\0", 2);
+        rig_expect(f, wrong[i].seen);
         // There is still a way to say why.
         conn_write(f->conn, bytes_of("bye"));
         conn_finish(f->conn);
-        run(f);
+        rig_run(f);
         char said[10] = "";
         assert_int_equal(read(f->peer, said, sizeof said), 3);
         assert_string_equal(said, "bye");
         assert_int_equal(read(f->peer, said, sizeof said), 0);
-        tear_down(&fresh);
+        rig_tear_down(&fresh);
     }
 }
 
 static void the_end_comes_after_the_packets_before_it(void **state)
 {
-    struct fixture *f = *state;
-    assert_int_equal(send(f->peer, three, sizeof three - 1, MSG_NOSIGNAL), sizeof three - 1);
-    close(f->peer);
-    f->peer = -1;
-    run(f);
-    expect(f, THREE " closed");
+    struct rig *f = *state;
+    assert_int_equal(send(f->peer, rig_three, RIG_THREE_SIZE, MSG_NOSIGNAL), RIG_THREE_SIZE);
+    rig_peer_ends(f);
+    rig_run(f);
+    rig_expect(f, RIG_THREE " closed");
     conn_write(f->conn, bytes_of("nobody there"));
-    run(f);
-    expect(f, THREE " closed");
+    rig_run(f);
+    rig_expect(f, RIG_THREE " closed");
 }
 
 static void writes_of_a_turn_leave_together(void **state)
 {
-    struct fixture *f = *state;
+    struct rig *f = *state;
     char got[10] = "";
     conn_write(f->conn, bytes_of("ab"));
     conn_write(f->conn, bytes_of("cd"));
     assert_int_equal(conn_unsent(f->conn), 4);
-    run(f);
+    rig_run(f);
     assert_int_equal(conn_unsent(f->conn), 0);
     assert_int_equal(read(f->peer, got, sizeof got), 4);
     assert_string_equal(got, "abcd");
+}
+
+static void finish_at_once(struct rig *f, struct bytes body)
+{
+    (void)body;
+    rig_note(f, "last");
+    conn_finish(f->conn);
+}
+
+// Within the call for a packet that came in parts, or that was read through.
+static void a_packet_may_be_the_last(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {10, 2 * RIG_PACKET_LIMIT};
+    for (size_t i = 0; i < 2; i++) {
+        void *fresh;
+        rig_set_up(&fresh);
+        struct rig *f = fresh;
+        size_t body;
+        uint8_t *bytes = publish_of(sizes[i], &body);
+        f->take = finish_at_once;
+        rig_feed(f, bytes, 5);
+        rig_feed(f, bytes + 5, sizes[i] - 5);
+        rig_feed(f, rig_three, RIG_THREE_SIZE);
+        rig_peer_ends(f);
+        rig_run(f);
+        rig_expect(f, "last closed");
+        free(bytes);
+        rig_tear_down(&fresh);
+    }
 }
 
 // More than the sockets hold is written on while the peer reads; then the end; the peer's end
 // closes. What the peer sends meanwhile is dropped.
 static void finishing_sends_all_and_waits_for_the_peer(void **state)
 {
-    struct fixture *f = *state;
+    struct rig *f = *state;
     size_t body, size = 4 * 1024 * 1024, got = 0;
     uint8_t *bytes = publish_of(size, &body);
     conn_write(f->conn, (struct bytes){bytes, size});
     conn_finish(f->conn);
     conn_write(f->conn, bytes_of("too late"));
-    feed(f, three, sizeof three - 1);
-    for (ssize_t count = 1; count != 0; run(f)) {
+    rig_feed(f, rig_three, RIG_THREE_SIZE);
+    for (ssize_t count = 1; count != 0; rig_run(f)) {
         uint8_t piece[65536];
         count = read(f->peer, piece, sizeof piece);
         if (count > 0) {
@@ -373,19 +239,27 @@ static void finishing_sends_all_and_waits_for_the_peer(void **state)
         }
     }
     assert_int_equal(got, size);
-    expect(f, "");
-    close(f->peer);
-    f->peer = -1;
-    run(f);
-    expect(f, "closed");
+    rig_expect(f, "");
+    rig_peer_ends(f);
+    rig_run(f);
+    rig_expect(f, "closed");
     free(bytes);
+}
+
+static void count_packet(struct rig *f, struct bytes body)
+{
+    if (body.length != f->packets % 300)
+        rig_note(f, "wrong length");
+    for (size_t i = 0; i < body.length; i++)
+        if (body.data[i] != (uint8_t)f->packets)
+            rig_note(f, "wrong byte");
 }
 
 // Bodies of 0 to 299 bytes, each byte the low one of the packet's number; pieces of the input end
 // within them.
 static void a_flood_comes_whole_and_in_order(void **state)
 {
-    struct fixture *f = *state;
+    struct rig *f = *state;
     const size_t count = 3000;
     uint8_t *bytes = mem_alloc(count * 303);
     struct bytes_writer writer = bytes_writer(bytes, count * 303);
@@ -395,76 +269,159 @@ static void a_flood_comes_whole_and_in_order(void **state)
         bytes_write_varint(&writer, i % 300);
         memset(bytes_reserve(&writer, i % 300), (int)i, i % 300);
     }
-    f->counting = true;
+    f->take = count_packet;
     while (sent < writer.length) {
         ssize_t part = send(f->peer, bytes + sent, writer.length - sent, MSG_NOSIGNAL);
         if (part > 0)
             sent += (size_t)part;
-        run(f);
+        rig_run(f);
     }
     assert_int_equal(f->packets, count);
-    expect(f, "");
+    rig_expect(f, "");
     free(bytes);
 }
 
-static int listen_on_loopback(uint16_t *port)
+// A reader that takes nothing is told of when it has taken all.
+static void drained_says_that_all_has_left(void **state)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, length), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &length), 0);
-    *port = ntohs(address.sin_port);
-    return fd;
+    struct rig *f = *state;
+    size_t body, size = 4 * 1024 * 1024;
+    uint8_t *bytes = publish_of(size, &body), *piece = mem_alloc(size);
+    f->tells_drained = true;
+    conn_write(f->conn, bytes_of("hi"));
+    rig_expect(f, "");
+    rig_run(f);
+    rig_expect(f, "drained");
+    conn_write(f->conn, (struct bytes){bytes, size});
+    rig_run(f);
+    rig_expect(f, "drained");
+    assert_in_range(conn_unsent(f->conn), 1, size - 1);
+    conn_write(f->conn, bytes_of("more"));
+    for (size_t got = 0; got < 2 + size + 4; rig_run(f)) {
+        ssize_t count = read(f->peer, piece, size);
+        got += count > 0 ? (size_t)count : 0;
+    }
+    rig_expect(f, "drained drained");
+    assert_int_equal(conn_unsent(f->conn), 0);
+    free(bytes);
+    free(piece);
 }
 
-// localhost may be ::1 first, where nobody listens.
-static void connects_by_name(void **state)
+// Without a bound to read through to, no packet may be too large.
+static void a_publish_above_the_limit_may_be_refused(void **state)
 {
-    struct fixture *f = *state;
-    struct worker *worker = worker_new(f->loop, 1);
-    uint16_t port;
-    int listener = listen_on_loopback(&port);
-    assert_int_equal(listen(listener, 1), 0);
-    renew(f);
-    conn_connect(f->conn, worker, "localhost", port);
-    run_until(f, "open");
-    close(f->peer);
-    f->peer = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    send(f->peer, three, sizeof three - 1, MSG_NOSIGNAL);
-    run_until(f, "open " THREE);
-    close(listener);
-    worker_free(worker);
-}
-
-static void tells_that_it_cannot_connect(void **state)
-{
-    struct fixture *f = *state;
-    struct worker *worker = worker_new(f->loop, 1);
-    uint16_t port;
-    // A label of more than 63 characters is no name, and no server is asked for it.
-    char no_name[80] = "";
-    memset(no_name, 'x', sizeof no_name - 1);
-    int silent = listen_on_loopback(&port); // bound, but not listening
-    renew(f);
-    conn_connect(f->conn, worker, "127.0.0.1", port);
-    run_until(f, "closed");
-    renew(f);
-    f->seen[0] = '\0';
-    conn_connect(f->conn, worker, no_name, port);
-    run_until(f, "closed");
-    renew(f);
-    conn_connect(f->conn, worker, "127.0.0.1", port); // freed before anything has come of it
+    struct rig *f = *state;
+    static const struct conn_limits limits = {.packet = 100};
+    static const struct conn_calls calls = {.packet = rig_packet,
+                                            .malformed = rig_malformed,
+                                            .closed = rig_closed};
+    int fds[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
     conn_free(f->conn);
-    f->conn = NULL;
-    close(silent);
-    worker_free(worker);
+    rig_peer_ends(f);
+    f->conn = conn_new(f->loop, &limits, &calls, f);
+    f->peer = fds[1];
+    conn_attach(f->conn, fds[0], NULL);
+    size_t body;
+    uint8_t *good = publish_of(100, &body), *bad = publish_of(101, &body);
+    rig_feed(f, good, 100);
+    rig_feed(f, bad, 101);
+    rig_expect(f, "PUBLISH 98/98 malformed 95");
+    free(good);
+    free(bad);
+}
+
+// ---- system calls, which are counted here on their way ----
+
+static unsigned receives, sends, polls_changed;
+
+ssize_t recv(int fd, void *buffer, size_t size, int flags)
+{
+    receives++;
+    return syscall(SYS_recvfrom, fd, buffer, size, flags, NULL, NULL);
+}
+
+ssize_t send(int fd, const void *bytes, size_t length, int flags)
+{
+    sends++;
+    return syscall(SYS_sendto, fd, bytes, length, flags, NULL, 0);
+}
+
+int epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event)
+{
+    polls_changed++;
+    return (int)syscall(SYS_epoll_ctl, epoll, operation, fd, event);
+}
+
+static void answer(struct rig *f, struct bytes body)
+{
+    conn_write(f->conn, body);
+}
+
+static void write_a_task(void *arg)
+{
+    struct rig *f = arg;
+    conn_write(f->conn, bytes_of("task"));
+}
+
+// However many packets come and are answered, now or by a task of the same turn.
+static void a_turn_costs_one_recv_and_one_send(void **state)
+{
+    struct rig *f = *state;
+    struct loop_task *tasks[2] = {loop_task_new(f->loop, write_a_task, f),
+                                  loop_task_new(f->loop, write_a_task, f)};
+    uint8_t got[100];
+    f->take = answer;
+    event_base_loop(loop_base(f->loop), EVLOOP_NONBLOCK); // polls the socket
+    for (int turn = 0; turn < 3; turn++) {
+        assert_int_equal(write(f->peer, rig_three, RIG_THREE_SIZE), RIG_THREE_SIZE);
+        receives = sends = polls_changed = 0;
+        loop_task_schedule(tasks[0]);
+        conn_write(f->conn, bytes_of("first"));
+        loop_task_schedule(tasks[1]);
+        event_base_loop(loop_base(f->loop), EVLOOP_NONBLOCK);
+        assert_int_equal(receives, 1);
+        assert_int_equal(sends, 1);
+        assert_int_equal(polls_changed, 0);
+        assert_int_equal(read(f->peer, got, sizeof got), 5 + 4 + 4 + 5 + 0 + 10);
+    }
+    loop_task_free(tasks[0]);
+    loop_task_free(tasks[1]);
+}
+
+// A hold that ends before more has come leaves what is polled alone; a longer one stops the
+// polling.
+static void a_short_hold_costs_nothing(void **state)
+{
+    struct rig *f = *state;
+    f->hold_at = 2;
+    rig_feed(f, rig_three, RIG_THREE_SIZE);
+    rig_expect(f, "PUBLISH 5/5 held");
+    f->hold_at = 0;
+    polls_changed = 0;
+    conn_resume(f->conn);
+    rig_run(f);
+    rig_expect(f, "PUBLISH 5/5 held "
+                  "PINGRESP 0/0 PUBLISH 10/10");
+    assert_int_equal(polls_changed, 0);
+    f->hold_at = f->packets + 1;
+    rig_feed(f, "\xD0\0", 2);
+    receives = 0;
+    assert_int_equal(write(f->peer, "\xD0\0", 2), 2);
+    rig_run(f);
+    assert_int_equal(receives, 0);
+    assert_int_equal(polls_changed, 1);
+    f->hold_at = 0;
+    conn_resume(f->conn);
+    rig_run(f);
+    rig_expect(f, "PUBLISH 5/5 held PINGRESP 0/0 PUBLISH 10/10 held PINGRESP 0/0 PINGRESP 0/0");
+    assert_int_equal(polls_changed, 2);
 }
 
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, rig_set_up, rig_tear_down)
     const struct CMUnitTest tests[] = {
         TEST(glued_packets_come_one_by_one),
         TEST(packets_may_be_split_anywhere),
@@ -475,10 +432,13 @@ int main(void)
         cmocka_unit_test(what_makes_no_packet_ends_the_framing),
         TEST(the_end_comes_after_the_packets_before_it),
         TEST(writes_of_a_turn_leave_together),
+        cmocka_unit_test(a_packet_may_be_the_last),
         TEST(finishing_sends_all_and_waits_for_the_peer),
         TEST(a_flood_comes_whole_and_in_order),
-        TEST(connects_by_name),
-        TEST(tells_that_it_cannot_connect),
+        TEST(drained_says_that_all_has_left),
+        TEST(a_publish_above_the_limit_may_be_refused),
+        TEST(a_turn_costs_one_recv_and_one_send),
+        TEST(a_short_hold_costs_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

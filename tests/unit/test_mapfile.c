@@ -622,6 +622,34 @@ static void subscriptions_follow_the_mappings(void **state)
     unbind();
 }
 
+static void the_built_in_broker_is_a_source(void **state)
+{
+    (void)state;
+    char *text = expand("mappings = (\n"
+                        "{ name = \"a\"; filter = \"x\"; decoder = \"json\"; table = \"a\";\n"
+                        "  source = (\"broker\"); $C },\n"
+                        "{ name = \"b\"; filter = \"y\"; decoder = \"json\"; table = \"b\"; $C },\n"
+                        "{ name = \"c\"; filter = \"z\"; decoder = \"json\"; table = \"c\";\n"
+                        "  source = [\"borker\"]; $C } );");
+    struct problems problems = {0};
+    struct settings settings = two_subscribers;
+    entries[0] = (struct subscriber_entry){.options.name = site_name, .qos = 1};
+    entries[1] = (struct subscriber_entry){.options.name = shared_name, .qos = 1};
+    settings.has_broker = true;
+    settings.broker.name = (char[]){"broker"};
+    conf_files_write(&files, "a.cfg", text);
+    mapfile_load(&mappings, files.directory, "telemetry", &settings, &problems);
+    said = conf_files_problems(&files, &problems);
+    assert_string_equal(said, "a.cfg:6: unknown source 'borker'; did you mean 'broker'?\n");
+    assert_string_equal(mappings.items[0].sources[0], "broker");
+    mapfile_bind(&mappings, &settings);
+    assert_int_equal(entries[0].options.subscription_count, 1); // y alone
+    assert_string_equal(entries[0].options.subscriptions[0].filter, "y");
+    problems_fini(&problems);
+    unbind();
+    free(text);
+}
+
 // "config/..." as seen from this file; the caller frees.
 static char *shipped(const char *name)
 {
@@ -673,6 +701,7 @@ int main(void)
         STORY(an_empty_directory),
         STORY(deep_nesting_is_a_syntax_error),
         STORY(subscriptions_follow_the_mappings),
+        STORY(the_built_in_broker_is_a_source),
         STORY(shipped_configuration_is_valid),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

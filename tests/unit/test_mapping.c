@@ -136,12 +136,129 @@ static void half_filled_mappings_are_freed(void **state)
     mapping_fini(&mapping);
 }
 
+// Each change alone makes another mapping of it.
+static void change(struct mapping *mapping, int what)
+{
+    struct field *field = &mapping->fields[1];
+    struct target *target = &mapping->target;
+    char **texts[] = {&mapping->name,   &mapping->filter, &target->schema,
+                      &target->table,   &field->name,     &field->constant,
+                      &field->fallback, &field->unit,     &target->columns[1].name};
+    enum { TEXTS = sizeof texts / sizeof *texts };
+    if (what < TEXTS) {
+        free(*texts[what]);
+        *texts[what] = mem_strdup("another");
+        target->mapping = mapping->name;
+        return;
+    }
+    switch (what - TEXTS) {
+    case 0:
+        mapping->decoder = DECODER_JSON;
+        return;
+    case 1:
+        mapping->qos = 2;
+        return;
+    case 2:
+        mapping->retained = true;
+        return;
+    case 3:
+        mapping->max_age_us--;
+        return;
+    case 4:
+        mapping->max_ahead_us--;
+        return;
+    case 5:
+        target->partition = PARTITION_YEAR;
+        return;
+    case 6:
+        target->columns[1].type = COLUMN_FLOAT4;
+        return;
+    case 7:
+        target->columns[1].required = true;
+        return;
+    case 8:
+        target->columns[1].key = true;
+        return;
+    case 9:
+        field->from = FROM_UNIT;
+        return;
+    case 10:
+        field->level = 3;
+        return;
+    case 11:
+        field->required = true;
+        return;
+    case 12:
+        field->min = 2;
+        return;
+    case 13:
+        field->max = 8;
+        return;
+    case 14:
+        field->has_min = false;
+        return;
+    case 15:
+        field->has_max = false;
+        return;
+    case 16:
+        field->format = TIME_UNIX_MS;
+        return;
+    case 17:
+        mapping->sources = mem_alloc(sizeof(char *));
+        mapping->sources[mapping->source_count++] = mem_strdup("site");
+        return;
+    case 18: // one column less
+        free(target->columns[2].name);
+        free(mapping->fields[2].constant);
+        target->column_count--;
+        return;
+    default:
+        fail();
+    }
+}
+
+static void what_says_the_same_is_the_same(void **state)
+{
+    (void)state;
+    static const struct sample_column columns[] = {
+        {.name = "time", .type = "timestamptz", .from = "received_at"},
+        {.name = "value",
+         .type = "float8",
+         .from = "value",
+         .fallback = "5",
+         .unit = "m",
+         .min = 1,
+         .max = 9},
+        {.name = "more", .type = "text", .constant = "x"},
+        {0},
+    };
+    enum { CHANGES = 28 };
+    for (int what = -1; what < CHANGES; what++) {
+        struct mapping a, b;
+        sample_mapping(&a, "a/+", DECODER_TEXT, columns);
+        sample_mapping(&b, "a/+", DECODER_TEXT, columns);
+        free(b.where);
+        b.where = mem_strdup("elsewhere.cfg:7");
+        b.subscription_id = 9;
+        b.target.index = 4;
+        b.target.books.received = 1;
+        if (what >= 0)
+            change(&b, what);
+        if (mapping_same(&a, &b) != (what < 0) || mapping_same(&b, &a) != (what < 0))
+            fail_msg("change %d", what);
+        assert_true(mapping_same(&a, &a));
+        mapping_fini(&a);
+        mapping_fini(&b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sources_are_parsed_and_named),
         cmocka_unit_test(constants_are_checked),
         cmocka_unit_test(half_filled_mappings_are_freed),
+        cmocka_unit_test(what_says_the_same_is_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

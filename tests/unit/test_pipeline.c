@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "core/topic.h"
 #include "pipeline/pipeline.h"
 #include "sample_mapping.h"
 #include "store/batch.h"
@@ -299,6 +300,104 @@ static void a_bad_plan_makes_no_pipeline(void **state)
     pipeline_free(NULL);
 }
 
+static void it_is_said_what_is_wanted(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *source, *topic;
+        bool wanted;
+    } asked[] = {
+        {"site", "sensors/1", true},   {"broker", "sensors/1/2", true}, {"broker", "sensors", true},
+        {"site", "elsewhere", true},   {"site", "of/other", false},     {"other", "of/other", true},
+        {"site", "of/other/1", false}, {"site", "nowhere", false},      {"site", "$SYS/x", false},
+    };
+    struct stage stage;
+
+    set_up(&stage);
+    for (size_t i = 0; i < sizeof asked / sizeof *asked; i++)
+        assert_int_equal(pipeline_wants(stage.pipeline, asked[i].source, asked[i].topic,
+                                        strlen(asked[i].topic)),
+                         asked[i].wanted);
+    for (size_t i = 0; i < MAPPINGS; i++)
+        pipeline_remove(stage.pipeline, &stage.mappings[i]);
+    assert_false(pipeline_wants(stage.pipeline, "site", "sensors/1", 9));
+    tear_down(&stage);
+}
+
+// What a removed mapping has decoded stays valid until it is forgotten, presets and all.
+static void mappings_come_and_go(void **state)
+{
+    (void)state;
+    static const struct sample_column with_preset[] = {
+        {.name = "time", .type = "timestamptz", .from = "received_at"},
+        {.name = "value", .type = "numeric", .constant = "12.50"},
+        {0},
+    };
+    static const struct sent sent = {.topic = "guests/1", .payload = "1"};
+    struct mapping guest;
+    struct stage stage;
+
+    set_up(&stage);
+    sample_mapping(&guest, "$share/some/guests/+", DECODER_TEXT, with_preset);
+    guest.target.index = MAPPINGS;
+    assert_true(pipeline_add(stage.pipeline, &guest));
+    take(&stage, &sent);
+    pipeline_remove(stage.pipeline, &guest);
+    pipeline_remove(stage.pipeline, &guest);
+    const struct batch_group *group = &writer.batch->groups[MAPPINGS];
+    assert_int_equal(group->count, 1);
+    assert_memory_equal(group->values[1].bytes, "12.50", 5);
+    batch_settle(writer.batch);
+    assert_string_equal(heard.verdict, "stored");
+    take(&stage, &sent);
+    assert_string_equal(heard.verdict, "skipped: no mapping");
+    pipeline_forget(stage.pipeline, &guest);
+    // Again, and forgotten without having been removed.
+    assert_true(pipeline_add(stage.pipeline, &guest));
+    assert_true(pipeline_wants(stage.pipeline, "site", "guests/1", 8));
+    pipeline_forget(stage.pipeline, &guest);
+    assert_false(pipeline_wants(stage.pipeline, "site", "guests/1", 8));
+    assert_int_equal(guest.target.books.received, 1);
+    mapping_fini(&guest);
+    tear_down(&stage);
+}
+
+// Topics that were asked for before are answered as new ones are, whatever was added since; many
+// share a place, some are too long to be remembered, some match too much.
+static void what_is_remembered_is_right(void **state)
+{
+    (void)state;
+    enum { TOPICS = 3000, FILTERS = 6 };
+    static const char *const filters[FILTERS] = {"#", "a/+", "a/#", "+/7", "a/7", "+/+"};
+    struct mapping mappings[FILTERS];
+    struct pipeline *pipeline = pipeline_new(NULL, 0, NULL);
+    char topic[128];
+
+    for (size_t f = 0; f <= FILTERS; f++) {
+        for (int turn = 0; turn < 2 * TOPICS; turn++) {
+            int i = turn % TOPICS;
+            bool is_long = i % 10 == 9;
+            int length = snprintf(topic, sizeof topic, "%s/%.*d", i % 2 ? "a" : "b",
+                                  is_long ? 100 : 1, i % 15 ? i : 7);
+            bool wanted = false;
+            for (size_t k = 0; k < f; k++)
+                wanted =
+                    wanted || topic_filter_matches(filters[FILTERS - 1 - k], topic, (size_t)length);
+            assert_int_equal(pipeline_wants(pipeline, "site", topic, (size_t)length), wanted);
+        }
+        if (f == FILTERS)
+            break;
+        sample_mapping(&mappings[f], filters[FILTERS - 1 - f], DECODER_TEXT, columns);
+        assert_true(pipeline_add(pipeline, &mappings[f]));
+    }
+    for (size_t f = 0; f < FILTERS; f++) {
+        pipeline_forget(pipeline, &mappings[FILTERS - 1 - f]);
+        mapping_fini(&mappings[FILTERS - 1 - f]);
+        assert_int_equal(pipeline_wants(pipeline, "site", "a/8", 3), f < FILTERS - 1);
+    }
+    pipeline_free(pipeline);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -308,6 +407,9 @@ int main(void)
         cmocka_unit_test(a_bad_part_leaves_no_row),
         cmocka_unit_test(matches_can_be_asked_for),
         cmocka_unit_test(a_bad_plan_makes_no_pipeline),
+        cmocka_unit_test(it_is_said_what_is_wanted),
+        cmocka_unit_test(mappings_come_and_go),
+        cmocka_unit_test(what_is_remembered_is_right),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

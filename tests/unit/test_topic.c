@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
+
 #include "core/topic.h"
 #include "topic_alphabet.h"
 
@@ -307,6 +309,106 @@ static void a_filter_may_have_several_values(void **state)
     topic_tree_free(NULL);
 }
 
+static void the_first_match_is_enough(void **state)
+{
+    const struct topic_alphabet *alphabet = *state;
+    for (size_t f = 0; f < alphabet->filter_count; f++) {
+        struct topic_tree *tree = topic_tree_new();
+        topic_tree_add(tree, alphabet->filters[f], tree);
+        for (size_t t = 0; t < alphabet->topic_count; t++) {
+            const char *topic = alphabet->topics[t];
+            if (topic_tree_matches(tree, topic, strlen(topic)) !=
+                topic_set_has(&alphabet->matched[f], t))
+                fail_msg("filter '%s', topic '%s'", alphabet->filters[f], topic);
+        }
+        assert_true(topic_tree_remove(tree, alphabet->filters[f], tree));
+        assert_false(topic_tree_matches(tree, "a", 1));
+        topic_tree_free(tree);
+    }
+}
+
+static void a_filter_is_found_by_itself(void **state)
+{
+    (void)state;
+    static const char *const filters[] = {"a", "a/+", "a/#", "#", "+", "/"};
+    struct topic_tree *tree = topic_tree_new();
+    unsigned counts[COUNT(filters)] = {0};
+    for (size_t i = 0; i < COUNT(filters); i++)
+        topic_tree_add(tree, filters[i], &counts[i]);
+    for (size_t i = 0; i < COUNT(filters); i++)
+        assert_true(topic_tree_find(tree, filters[i], count_match, NULL));
+    for (size_t i = 0; i < COUNT(filters); i++)
+        assert_int_equal(counts[i], 1);
+    assert_false(topic_tree_find(tree, "a/b", count_match, NULL));
+    assert_false(topic_tree_find(tree, "a/b/c", count_match, NULL));
+    assert_false(topic_tree_find(tree, "a/+/#", count_match, NULL));
+    topic_tree_remove(tree, "a/+", &counts[1]);
+    assert_false(topic_tree_find(tree, "a/+", count_match, NULL));
+    topic_tree_free(tree);
+}
+
+// Many children under one level, many values of one filter; half of them go again.
+static void a_wide_tree(void **state)
+{
+    (void)state;
+    enum { WIDE = 20000 };
+    struct topic_tree *tree = topic_tree_new();
+    unsigned *counts = mem_zalloc(2 * WIDE * sizeof *counts);
+    char filter[40];
+    for (unsigned i = 0; i < WIDE; i++) {
+        snprintf(filter, sizeof filter, "sensors/%u/%s", i, i % 2 ? "#" : "value");
+        topic_tree_add(tree, filter, &counts[i]);
+        topic_tree_add(tree, "all/of/them", &counts[WIDE + i]);
+    }
+    for (unsigned i = 0; i < WIDE; i += 4) {
+        snprintf(filter, sizeof filter, "sensors/%u/%s", i, i % 2 ? "#" : "value");
+        assert_true(topic_tree_remove(tree, filter, &counts[i]));
+        if (i % 64 == 0)
+            assert_true(topic_tree_remove(tree, "all/of/them", &counts[WIDE + i]));
+    }
+    for (unsigned i = 0; i < WIDE; i++) {
+        snprintf(filter, sizeof filter, "sensors/%u/value", i);
+        topic_tree_match(tree, filter, strlen(filter), count_match, NULL);
+    }
+    topic_tree_match(tree, "all/of/them", 11, count_match, NULL);
+    for (unsigned i = 0; i < WIDE; i++) {
+        assert_int_equal(counts[i], i % 4 != 0);
+        assert_int_equal(counts[WIDE + i], i % 64 != 0);
+    }
+    topic_tree_free(tree);
+    free(counts);
+}
+
+// AddressSanitizer's, where the program is built with it.
+extern size_t __sanitizer_get_current_allocated_bytes(void) __attribute__((weak));
+
+// What a removed filter leaves behind would be memory that strangers take for good.
+static void nothing_stays_of_a_removed_filter(void **state)
+{
+    (void)state;
+    if (!__sanitizer_get_current_allocated_bytes)
+        skip();
+    struct topic_tree *tree = topic_tree_new();
+    int value;
+    topic_tree_add(tree, "stays/+/here", &value);
+    size_t before = __sanitizer_get_current_allocated_bytes();
+    char filter[60];
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < 1000; i++) {
+            snprintf(filter, sizeof filter, "%u/+/%u/%s", i % 100, i, i % 2 ? "#" : "x");
+            if (round == 0)
+                topic_tree_add(tree, filter, &value);
+            else
+                assert_true(topic_tree_remove(tree, filter, &value));
+        }
+    }
+    topic_tree_add(tree, "stays/+/#", &value);
+    assert_true(topic_tree_remove(tree, "stays/+/#", &value));
+    assert_true(__sanitizer_get_current_allocated_bytes() <= before + 1024); // the root's buckets
+    assert_true(topic_tree_matches(tree, "stays/x/here", 12));
+    topic_tree_free(tree);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -322,6 +424,10 @@ int main(void)
         cmocka_unit_test(covers_and_overlaps_of_every_pair),
         cmocka_unit_test(the_tree_agrees),
         cmocka_unit_test(a_filter_may_have_several_values),
+        cmocka_unit_test(the_first_match_is_enough),
+        cmocka_unit_test(a_filter_is_found_by_itself),
+        cmocka_unit_test(a_wide_tree),
+        cmocka_unit_test(nothing_stays_of_a_removed_filter),
     };
     return cmocka_run_group_tests(tests, make_alphabet, free_alphabet);
 }

@@ -1,6 +1,7 @@
 // The window of unacknowledged messages: what is acknowledged when, and in which order.
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -35,7 +36,23 @@ static const struct {
     {"settled but not released is void too", 4, "abB!abA.B.", "a.b.", 0},
     {"a limit of one", 1, "aA.bB.cC.", "a.b.c.", 0},
     {"a limit of none is one", 0, "aA.bB.", "a.b.", 0},
+    {"the ring grows while it is not at its start", 26, "abcABC.defghiDEF.jklmnoGHIJKLMNO.",
+     "abc.def.ghijklmno.", 0},
 };
+
+static uint64_t push(struct window *window, uint16_t packet_id, uint8_t qos, uint64_t hash)
+{
+    const struct window_entry entry = {.hash = hash,
+                                       .packet_id = packet_id,
+                                       .qos = qos,
+                                       .waits = 1};
+    return window_push(window, &entry);
+}
+
+static bool settle(struct window *window, uint64_t generation, uint64_t ticket)
+{
+    return window_settle(window, generation, ticket, 0);
+}
 
 static void play(struct window *window, const char *story, char *out)
 {
@@ -43,10 +60,10 @@ static void play(struct window *window, const char *story, char *out)
     for (; *story; story++) {
         struct window_entry entry;
         if (*story >= 'a' && *story <= 'z') {
-            tickets[*story - 'a'] = window_push(window, (uint16_t)(*story - 'a' + 1), 1, 0);
+            tickets[*story - 'a'] = push(window, (uint16_t)(*story - 'a' + 1), 1, 0);
             generations[*story - 'a'] = window->generation;
         } else if (*story >= 'A' && *story <= 'Z') {
-            window_settle(window, generations[*story - 'A'], tickets[*story - 'A']);
+            settle(window, generations[*story - 'A'], tickets[*story - 'A']);
         } else if (*story == '!') {
             window_reset(window);
         } else {
@@ -84,11 +101,11 @@ static void is_full_at_its_limit(void **state)
         uint64_t first = window.next;
         for (uint32_t id = 1; id <= limits[i]; id++) {
             assert_false(window_full(&window));
-            window_push(&window, (uint16_t)id, 1, 0);
+            push(&window, (uint16_t)id, 1, 0);
         }
         assert_true(window_full(&window));
         assert_int_equal(window_count(&window), limits[i]);
-        assert_true(window_settle(&window, window.generation, first));
+        assert_true(settle(&window, window.generation, first));
         assert_true(window_full(&window)); // until it is acknowledged
         assert_true(window_release(&window, &entry));
         assert_false(window_full(&window));
@@ -108,20 +125,20 @@ static void knows_the_identifiers_in_use(void **state)
     for (size_t i = 0; i < count; i++) {
         assert_false(window_holds(&window, ids[i]));
         assert_null(window_find(&window, ids[i], NULL));
-        uint64_t ticket = window_push(&window, ids[i], (uint8_t)(1 + i % 2), 1000 + i), found;
+        uint64_t ticket = push(&window, ids[i], (uint8_t)(1 + i % 2), 1000 + i), found;
         assert_true(window_holds(&window, ids[i]));
         assert_int_equal(window_find(&window, ids[i], &found)->hash, 1000 + i);
         assert_int_equal(found, ticket);
     }
     for (size_t i = 0; i < count; i++) {
-        window_settle(&window, window.generation, i);
-        assert_true(window_find(&window, ids[i], NULL)->settled);
+        settle(&window, window.generation, i);
+        assert_int_equal(window_find(&window, ids[i], NULL)->waits, 0);
         assert_true(window_release(&window, &entry));
         assert_int_equal(entry.qos, 1 + i % 2);
         assert_int_equal(entry.hash, 1000 + i);
         assert_false(window_holds(&window, ids[i]));
     }
-    window_push(&window, 7, 2, 0);
+    push(&window, 7, 2, 0);
     window_reset(&window);
     assert_false(window_holds(&window, 7));
     window_fini(&window);
@@ -133,19 +150,100 @@ static void settles_nothing_of_the_past(void **state)
     struct window window;
     struct window_entry entry;
     window_init(&window, 4);
-    uint64_t generation = window.generation, ticket = window_push(&window, 1, 1, 0);
-    assert_false(window_settle(&window, generation, ticket + 1)); // not there yet
-    assert_false(window_settle(&window, generation + 1, ticket));
-    assert_true(window_settle(&window, generation, ticket));
+    uint64_t generation = window.generation, ticket = push(&window, 1, 1, 0);
+    assert_false(settle(&window, generation, ticket + 1)); // not there yet
+    assert_false(settle(&window, generation + 1, ticket));
+    assert_true(settle(&window, generation, ticket));
     assert_true(window_release(&window, &entry));
-    assert_false(window_settle(&window, generation, ticket)); // released
-    ticket = window_push(&window, 1, 1, 0);
+    assert_false(settle(&window, generation, ticket)); // released
+    ticket = push(&window, 1, 1, 0);
     window_reset(&window);
-    uint64_t later = window_push(&window, 1, 1, 0);
-    assert_false(window_settle(&window, generation, ticket));
-    assert_false(window_settle(&window, generation, later));
+    uint64_t later = push(&window, 1, 1, 0);
+    assert_false(settle(&window, generation, ticket));
+    assert_false(settle(&window, generation, later));
     assert_false(window_release(&window, &entry));
-    assert_true(window_settle(&window, window.generation, later));
+    assert_true(settle(&window, window.generation, later));
+    window_fini(&window);
+}
+
+// Few identifiers are looked for in the ring, many in a set: from either, and from one to the
+// other.
+static void knows_many_identifiers(void **state)
+{
+    (void)state;
+    struct window window;
+    struct window_entry entry;
+    window_init(&window, 65535);
+    assert_false(window_holds(&window, 1));
+    for (uint32_t turn = 0; turn < 3; turn++) {
+        for (uint32_t id = 1; id <= 300; id++) {
+            uint16_t packet_id = (uint16_t)(id * 211);
+            assert_false(window_holds(&window, packet_id));
+            uint64_t ticket = push(&window, packet_id, 1, id), found;
+            assert_true(window_holds(&window, packet_id));
+            assert_false(window_holds(&window, (uint16_t)(packet_id + 1)));
+            assert_int_equal(window_find(&window, 211, NULL)->hash, 1);
+            assert_int_equal(window_find(&window, packet_id, &found)->hash, id);
+            assert_int_equal(found, ticket);
+        }
+        if (turn == 1) {
+            window_reset(&window);
+            continue;
+        }
+        for (uint32_t id = 1; id <= 300; id++) {
+            assert_true(settle(&window, window.generation, window.first));
+            assert_true(window_release(&window, &entry));
+            assert_int_equal(entry.hash, id);
+            assert_false(window_holds(&window, entry.packet_id));
+        }
+    }
+    window_fini(&window);
+}
+
+static void waits_for_all_that_it_should(void **state)
+{
+    (void)state;
+    static const struct {
+        uint8_t waits, given, settled[3]; // reasons
+        uint8_t settles, reason;
+    } cases[] = {
+        {0, 0x10, {0}, 0, 0x10},          {1, 0, {0}, 1, 0},
+        {1, 0, {0x99}, 1, 0x99},          {2, 0, {0, 0}, 2, 0},
+        {2, 0, {0x99, 0}, 2, 0x99},       {2, 0x97, {0, 0x99}, 2, 0x99},
+        {3, 0x99, {0, 0, 0x97}, 3, 0x99},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct window window;
+        struct window_entry entry = {.packet_id = 7,
+                                     .qos = 1,
+                                     .size = 50,
+                                     .waits = cases[i].waits,
+                                     .reason = cases[i].given};
+        window_init(&window, 2);
+        uint64_t ticket = window_push(&window, &entry);
+        for (uint8_t n = 0; n < cases[i].settles; n++) {
+            assert_false(window_release(&window, &entry));
+            assert_true(window_settle(&window, window.generation, ticket, cases[i].settled[n]));
+        }
+        assert_true(window_release(&window, &entry));
+        assert_int_equal(entry.reason, cases[i].reason);
+        assert_int_equal(entry.size, 50);
+        window_fini(&window);
+    }
+}
+
+static void takes_memory_as_it_is_used(void **state)
+{
+    (void)state;
+    struct window window;
+    window_init(&window, 65535);
+    assert_null(window.ring);
+    for (uint16_t id = 1; id <= 64; id++)
+        push(&window, id, 1, 0);
+    assert_int_equal(window.mask, 63);
+    assert_null(window.ids);
+    push(&window, 65, 1, 0);
+    assert_non_null(window.ids);
     window_fini(&window);
 }
 
@@ -156,6 +254,9 @@ int main(void)
         cmocka_unit_test(is_full_at_its_limit),
         cmocka_unit_test(knows_the_identifiers_in_use),
         cmocka_unit_test(settles_nothing_of_the_past),
+        cmocka_unit_test(knows_many_identifiers),
+        cmocka_unit_test(waits_for_all_that_it_should),
+        cmocka_unit_test(takes_memory_as_it_is_used),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -153,6 +153,44 @@ static void a_message_is_one_transaction(void **state)
     assert_int_equal(writer_counters(rig->writer)->rejects, 1);
 }
 
+// A reload: another mapping has the number of one that is gone, on connections that know the
+// first one's statement and in batches that have its memory.
+static void another_target_takes_over_a_number(void **state)
+{
+    enum { COLUMNS = 12, ROWS = 40 };
+    struct rig *rig = rig_up(state, (struct writer_options){.connections = 2});
+    static struct target_column wide[COLUMNS];
+    static char names[COLUMNS][16];
+    memcpy(wide, rig_columns, sizeof rig_columns);
+    for (int i = 3; i < COLUMNS; i++) {
+        snprintf(names[i], sizeof names[i], "more%d", i);
+        wide[i] = (struct target_column){.name = names[i], .type = COLUMN_INT8};
+    }
+    rig_run(rig->server,
+            "CREATE TABLE telemetry.wide (LIKE telemetry.plain, more3 int8, more4 int8,"
+            " more5 int8, more6 int8, more7 int8, more8 int8, more9 int8,"
+            " more10 int8, more11 int8)");
+    for (unsigned serial = 1; serial < 7; serial++) {
+        bool is_wide = serial % 2;
+        rig->targets[OTHER].serial = serial;
+        rig->targets[OTHER].table = is_wide ? (char[]){"wide"} : (char[]){"other"};
+        rig->targets[OTHER].columns = is_wide ? wide : rig_columns;
+        rig->targets[OTHER].column_count = is_wide ? COLUMNS : 3;
+        for (int64_t n = 0; n < ROWS; n++) {
+            rig_feed(rig, OTHER, n);
+            if (n % 8 == 0)
+                event_base_loop(loop_base(rig->loop), EVLOOP_NONBLOCK);
+        }
+        rig_wait_all(rig);
+    }
+    rig_assert_verdicts(rig, 0, rig->received, VERDICT_STORED);
+    rig_assert_text(rig->server, "SELECT count(*), count(DISTINCT n) FROM telemetry.wide",
+                    "120|40");
+    rig_assert_text(rig->server, "SELECT count(*), count(DISTINCT n) FROM telemetry.other",
+                    "120|40");
+    assert_int_equal(writer_counters(rig->writer)->failures, 0);
+}
+
 static void a_message_without_parts_starts_nothing(void **state)
 {
     struct rig *rig = rig_up(state, (struct writer_options){0});
@@ -396,6 +434,7 @@ int main(void)
         TEST(batches_have_a_size),
         TEST(connections_commit_side_by_side),
         TEST(a_message_is_one_transaction),
+        TEST(another_target_takes_over_a_number),
         TEST(a_message_without_parts_starts_nothing),
         TEST(long_values_pass),
         TEST(a_commit_makes_room),

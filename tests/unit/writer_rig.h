@@ -89,7 +89,10 @@ struct rig {
     char *conninfo;
     PGconn *server, *other; // the test's own connections
     uint64_t received;
-    int64_t now_us; // when messages arrive; 0: now
+    int64_t now_us;   // when messages arrive; 0: now
+    uint64_t session; // QoS 2: of the messages to come; 0: none
+    uint16_t packet_id;
+    bool exchanges; // the writers to come keep QoS 2 identifiers
     size_t settled;
     uint8_t verdicts[RIG_MESSAGES_MAX]; // by ticket
     uint64_t order[RIG_MESSAGES_MAX];   // tickets as they ended
@@ -177,6 +180,8 @@ static inline uint64_t rig_feed_message(struct rig *rig, const struct part *part
     message->ticket = rig->received++;
     if (rig->now_us)
         message->received_us = rig->now_us;
+    message->session = rig->session;
+    message->packet_id = rig->packet_id;
     struct batch *batch = writer_begin(rig->writer);
     for (size_t i = 0; i < count; i++) {
         struct target *target = &rig->targets[parts[i].target];
@@ -189,6 +194,8 @@ static inline uint64_t rig_feed_message(struct rig *rig, const struct part *part
         if (note)
             row[2] = (struct value){.bytes = arena_copy(&batch->arena, note, strlen(note)),
                                     .length = (uint32_t)strlen(note)};
+        for (size_t k = 3; k < target->column_count; k++)
+            row[k] = (struct value){.null = true};
         batch_keep_row(batch, target, message);
     }
     if (reject)
@@ -394,6 +401,7 @@ static inline struct rig *rig_with(void **state, struct writer_options options)
         options.connections = 1;
     if (!options.max_rows)
         options.max_rows = 1000;
+    options.exchanges = rig->exchanges;
     rig->writer = writer_new(rig->loop, rig->worker, &rig->catalog, &rig->budget, &options);
     return rig;
 }

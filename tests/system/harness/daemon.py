@@ -44,6 +44,7 @@ class Configuration:
 
     def __init__(self, conf, mappings=()):
         self.directory = tempfile.mkdtemp(prefix="slc", dir="/tmp")
+        self.sections = {} if isinstance(conf, str) else {name: dict(keys) for name, keys in conf.items()}
         for name in ("topics.d", "state"):
             os.mkdir(self.path(name))
         self.write("sensorlogd.conf", conf if isinstance(conf, str) else _ini(conf))
@@ -62,6 +63,14 @@ class Configuration:
         os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
         with open(self.path(name), "w") as file:
             file.write(text)
+
+    def set(self, section, **keys):
+        """Changes keys of a section, or adds it; None takes the key out."""
+        self.sections.setdefault(section, {}).update(keys)
+        self.write("sensorlogd.conf", _ini(self.sections))
+
+    def set_mappings(self, *groups):
+        self.write("topics.d/test.cfg", mappings_file(*groups))
 
     def remove(self):
         shutil.rmtree(self.directory)
@@ -122,6 +131,13 @@ class Daemon:
 
     def signal(self, number):
         self._process.signal(number)
+
+    def reload(self):
+        """SIGHUP; returns when it says, to systemd and in its log, that it has read its configuration again."""
+        ready, mark = len(self.notify.values("READY")), self.log.mark()
+        self.signal(signal.SIGHUP)
+        wait_until(lambda: len(self.notify.values("READY")) > ready, "READY=1 after the reload")
+        self.log.wait_for("the configuration is (read again|not reloaded)", mark)
 
     def wait(self, timeout=None):
         """Its exit status, when it ends by itself."""

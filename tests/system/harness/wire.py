@@ -1,4 +1,6 @@
-"""MQTT 3.1.1 and 5 on the wire, as far as a scripted broker needs it, and strict about what clients send."""
+"""MQTT 3.1.1 and 5 on the wire, for scripted brokers and clients, and strict about what the other side sends.
+
+Where text or properties are given as bytes, they are sent as they are, however wrong."""
 import struct
 from types import SimpleNamespace
 
@@ -46,7 +48,7 @@ def matches(topic_filter, topic):
     return len(wanted) == len(levels)
 
 
-# Encoding: what a broker sends.
+# Encoding: what both sides need.
 
 
 def varint(number):
@@ -63,7 +65,7 @@ def _binary(data):
 
 
 def _text(text):
-    return _binary(text.encode())
+    return _binary(text if isinstance(text, bytes) else text.encode())
 
 
 def _property(name, value):
@@ -83,6 +85,8 @@ def _property(name, value):
 
 def properties(values):
     """The property list with its length; a list as value repeats the property."""
+    if isinstance(values, bytes):
+        return varint(len(values)) + values
     encoded = b"".join(_property(name, one) for name, value in (values or {}).items()
                        for one in (value if isinstance(value, list) else [value]))
     return varint(len(encoded)) + encoded
@@ -90,6 +94,9 @@ def properties(values):
 
 def packet(kind, body, flags=0):
     return bytes([_NUMBERS[kind] << 4 | flags]) + varint(len(body)) + body
+
+
+# Encoding: what a broker sends.
 
 
 def connack(version, code=0, session_present=False, values=None):
@@ -110,9 +117,14 @@ def publish(version, topic, payload, **how):
     return publish_head(version, topic, len(payload), **how) + payload
 
 
-def ack(kind, pid):
-    """PUBACK and the like, in their short form, which both versions share."""
-    return packet(kind, struct.pack(">H", pid), 2 if kind == "PUBREL" else 0)
+def ack(kind, pid, code=None, values=None):
+    """PUBACK and the like, in their short form, which both versions share, or with code and properties (5)."""
+    body = struct.pack(">H", pid)
+    if code is not None:
+        body += bytes([code])
+    if values is not None:
+        body += properties(values)
+    return packet(kind, body, 2 if kind == "PUBREL" else 0)
 
 
 def suback(version, pid, codes):
@@ -123,18 +135,64 @@ def unsuback(version, pid, codes):
     return packet("UNSUBACK", struct.pack(">H", pid) + (b"\0" + bytes(codes) if version == 5 else b""))
 
 
-def disconnect(version, code):
-    return packet("DISCONNECT", bytes([code, 0]) if version == 5 else b"")
+def disconnect(version, code=0, values=None):
+    return packet("DISCONNECT", bytes([code]) + properties(values) if version == 5 else b"")
 
 
 PINGRESP = packet("PINGRESP", b"")
+
+
+# Encoding: what a client sends.
+
+
+def will(topic, payload, qos=0, retain=False, values=None):
+    """A will for connect()."""
+    return SimpleNamespace(topic=topic, payload=payload, qos=qos, retain=retain, values=values)
+
+
+def connect(version, client_id, *, clean=True, keepalive=0, will=None, username=None, password=None, values=None,
+            name="MQTT", level=None, flags=None):
+    """level and flags: what to say instead of the version and of what the payload has."""
+    if flags is None:
+        flags = clean << 1 | (password is not None) << 6 | (username is not None) << 7
+        if will:
+            flags |= 4 | will.qos << 3 | will.retain << 5
+    v5 = version == 5
+    body = _text(name) + struct.pack(">BBH", version if level is None else level, flags, keepalive)
+    body += (properties(values) if v5 else b"") + _text(client_id)
+    if will:
+        body += (properties(will.values) if v5 else b"") + _text(will.topic) + _binary(will.payload)
+    for text in (username, password):
+        body += _text(text) if text is not None else b""
+    return packet("CONNECT", body)
+
+
+def subscribe(version, pid, filters, values=None):
+    """filters: (filter, options) each."""
+    body = struct.pack(">H", pid) + (properties(values) if version == 5 else b"")
+    return packet("SUBSCRIBE", body + b"".join(_text(one) + bytes([options]) for one, options in filters), 2)
+
+
+def unsubscribe(version, pid, filters, values=None):
+    body = struct.pack(">H", pid) + (properties(values) if version == 5 else b"")
+    return packet("UNSUBSCRIBE", body + b"".join(map(_text, filters)), 2)
+
+
+def auth(code, values=None):
+    return packet("AUTH", bytes([code]) + properties(values))
+
+
+PINGREQ = packet("PINGREQ", b"")
 
 
 # Decoding: what a client sends.
 
 
 class Stream:
-    """Bytes as they come, and whole packets out of them."""
+    """Bytes as they come from a client, and whole packets out of them."""
+
+    sender = "client"
+    flags = {"PUBREL": 2, "SUBSCRIBE": 2, "UNSUBSCRIBE": 2}  # others have 0 [MQTT-2.1.3-1]
 
     def __init__(self):
         self._bytes = bytearray()
@@ -157,23 +215,70 @@ class Stream:
 
     def _decode(self, first, body, size):
         kind, flags = KINDS[first >> 4], first & 15
-        if (self.version is None) != (kind == "CONNECT"):
-            raise Malformed(f"{kind} out of place [MQTT-3.1.0-1, -2]")
-        wanted = 2 if kind in ("PUBREL", "SUBSCRIBE", "UNSUBSCRIBE") else 0
-        if kind != "PUBLISH" and flags != wanted:
+        self._in_place(kind)
+        if kind != "PUBLISH" and flags != self.flags.get(kind, 0):
             raise Malformed(f"flags {flags} of {kind}")
         reader = _Reader(body)
+        decoders = _DECODERS[self.sender]
         if kind in _ACKS:
             decoded = _ack(reader, self.version)
-        elif kind in _DECODERS:
-            decoded = _DECODERS[kind](reader, self.version, flags)
+        elif kind in decoders:
+            decoded = decoders[kind](reader, self.version, flags)
         else:
-            raise Malformed(f"a client sends no {kind}")
+            raise Malformed(f"a {self.sender} sends no {kind}")
+        self._allowed(kind, decoded.get("properties", {}))
         if reader.left:
             raise Malformed(f"{reader.left} bytes left over in {kind}")
         if kind == "CONNECT":
             self.version = decoded["version"]
         return Packet(kind=kind, size=size, **decoded)
+
+    def _in_place(self, kind):
+        if (self.version is None) != (kind == "CONNECT"):
+            raise Malformed(f"{kind} out of place [MQTT-3.1.0-1, -2]")
+
+    def _allowed(self, kind, names):
+        pass
+
+
+class ServerStream(Stream):
+    """The same of what a server sends to a client of this version."""
+
+    sender = "server"
+    flags = {"PUBREL": 2}
+
+    def __init__(self, version):
+        super().__init__()
+        self.version = version
+        self._accepted = False
+
+    def _in_place(self, kind):
+        if self._accepted == (kind == "CONNACK"):
+            raise Malformed(f"{kind} out of place [MQTT-3.2.0-1, -2]")
+        if self.version < 5 and kind in ("DISCONNECT", "AUTH"):
+            raise Malformed(f"a server of 3.1.1 sends no {kind}")
+        self._accepted = True
+
+    def _allowed(self, kind, names):
+        wrong = set(names) - _FROM_A_SERVER.get(kind, set())
+        if wrong:
+            raise Malformed(f"{', '.join(wrong)} in {kind} from a server")
+
+
+# Properties that a server may send [MQTT5 2.2.2.2].
+_EXPLANATION = {"reason_string", "user_property"}
+_FROM_A_SERVER = {
+    "CONNACK": _EXPLANATION | {
+        "session_expiry_interval", "receive_maximum", "maximum_qos", "retain_available", "maximum_packet_size",
+        "assigned_client_identifier", "topic_alias_maximum", "wildcard_subscription_available",
+        "subscription_identifier_available", "shared_subscription_available", "server_keep_alive",
+        "response_information", "server_reference", "authentication_method", "authentication_data"},
+    "PUBLISH": {"payload_format_indicator", "message_expiry_interval", "topic_alias", "response_topic",
+                "correlation_data", "user_property", "subscription_identifier", "content_type"},
+    "DISCONNECT": _EXPLANATION | {"server_reference"},
+    "AUTH": _EXPLANATION | {"authentication_method", "authentication_data"},
+    **{kind: _EXPLANATION for kind in (*_ACKS, "SUBACK", "UNSUBACK")},
+}
 
 
 def _fixed_header(data, at):
@@ -237,8 +342,8 @@ class _Reader:
             raise Malformed("packet id 0 [MQTT-2.2.1-3]")
         return pid
 
-    def properties(self, version):
-        """{name: value}; user properties and publish's identifiers are lists."""
+    def properties(self, version, lists=("user_property",)):
+        """{name: value}; those that may be repeated are lists."""
         if version != 5:
             return {}
         inner = _Reader(self.take(self.varint()))
@@ -249,7 +354,7 @@ class _Reader:
                 raise Malformed(f"property 0x{identifier:02x}")
             name, form = _PROPERTIES[identifier]
             value = inner.value(form)
-            if name == "user_property":
+            if name in lists:
                 values.setdefault(name, []).append(value)
             elif name in values:
                 raise Malformed(f"{name} twice")
@@ -281,12 +386,12 @@ def _connect(reader, _version, _flags):
     return packet
 
 
-def _publish(reader, version, flags):
+def _publish(reader, version, flags, lists=("user_property",)):
     qos = flags >> 1 & 3
     if qos == 3:
         raise Malformed("QoS 3 [MQTT-3.3.1-4]")
     return {"qos": qos, "dup": bool(flags & 8), "retain": bool(flags & 1), "topic": reader.text(),
-            "pid": reader.packet_id() if qos else 0, "properties": reader.properties(version),
+            "pid": reader.packet_id() if qos else 0, "properties": reader.properties(version, lists),
             "payload": reader.rest()}
 
 
@@ -329,5 +434,36 @@ def _disconnect(reader, version, _flags):
     return packet
 
 
-_DECODERS = {"CONNECT": _connect, "PUBLISH": _publish, "SUBSCRIBE": _subscribe, "UNSUBSCRIBE": _unsubscribe,
-             "PINGREQ": lambda *_: {}, "DISCONNECT": _disconnect}
+def _connack(reader, version, _flags):
+    flags, code = reader.number("B"), reader.number("B")
+    if flags > 1 or flags and code:
+        raise Malformed(f"flags {flags} and code {code} of CONNACK [MQTT-3.2.2-1, -6]")
+    return {"session_present": bool(flags), "code": code, "properties": reader.properties(version)}
+
+
+def _delivery(reader, version, flags):
+    decoded = _publish(reader, version, flags, ("user_property", "subscription_identifier"))
+    if decoded["dup"] and not decoded["qos"]:
+        raise Malformed("DUP with QoS 0 [MQTT-3.3.1-2]")
+    if set("+#") & set(decoded["topic"]):
+        raise Malformed("a wildcard in a topic name [MQTT-3.3.2-2]")
+    return decoded
+
+
+def _suback(reader, version, _flags):
+    return {"pid": reader.packet_id(), "properties": reader.properties(version), "codes": list(reader.rest())}
+
+
+def _unsuback(reader, version, flags):
+    decoded = _suback(reader, version, flags)
+    if version < 5 and decoded["codes"]:
+        raise Malformed("UNSUBACK of 3.1.1 with codes")
+    return decoded
+
+
+_DECODERS = {
+    "client": {"CONNECT": _connect, "PUBLISH": _publish, "SUBSCRIBE": _subscribe, "UNSUBSCRIBE": _unsubscribe,
+               "PINGREQ": lambda *_: {}, "DISCONNECT": _disconnect},
+    "server": {"CONNACK": _connack, "PUBLISH": _delivery, "SUBACK": _suback, "UNSUBACK": _unsuback,
+               "PINGRESP": lambda *_: {}, "DISCONNECT": _disconnect, "AUTH": _disconnect},
+}

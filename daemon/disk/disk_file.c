@@ -1,0 +1,251 @@
+// Opening a database file, with an answer for each way in which that fails.
+#include "disk/disk_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <sqlite3.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+
+enum { BUSY_MS = 1000, MODE = 0600 };
+
+struct opening {
+    const struct disk_options *options;
+    struct sqlite3 *db;
+    char *path; // absolute: SQLite gives other names meanings of their own
+    int64_t application_id, version, tables;
+    char *error;
+};
+
+// ---- what is wrong, and what to do ----
+
+// Debian's sqlite3 has no .recover. It ends a .dump of a damaged file with ROLLBACK, and leaves out
+// what PRAGMA says.
+static char *damaged(const struct disk_options *options, int64_t version, const char *detail)
+{
+    const char *path = options->path;
+    return mem_printf(
+        "the file is damaged (%s). With the daemon stopped, what can be read of it goes into a new "
+        "file by: "
+        "{ echo 'PRAGMA application_id=%u; PRAGMA user_version=%lld;'; sqlite3 '%s' .dump | "
+        "sed 's/^ROLLBACK.*/COMMIT;/'; } | sqlite3 '%s.new'; "
+        "then put it in the old one's place, and remove %s-wal. Or move both away, and begin "
+        "without them: %s are lost then",
+        detail, options->application_id, (long long)version, path, path, path, options->holds);
+}
+
+static char *not_a_database(const struct disk_options *options)
+{
+    return mem_printf("this is not an SQLite database, or its beginning is damaged. Name another "
+                      "file, or move it away: a new one is made then, and %s that it held are lost",
+                      options->holds);
+}
+
+static char *input_output(struct sqlite3 *db)
+{
+    int number = sqlite3_system_errno(db);
+    return mem_printf("%s (%s): look at the kernel's log, the disk may be failing",
+                      sqlite3_errmsg(db), number ? strerror(number) : "no details");
+}
+
+char *disk_file_problem(struct sqlite3 *db, const struct disk_options *options)
+{
+    switch (sqlite3_errcode(db) & 0xFF) {
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return mem_strdup("the file is in use by another process: only one may have it. Stop that "
+                          "one, or name another file");
+    case SQLITE_FULL:
+        return mem_printf("the disk is full (%s): make room there", sqlite3_errmsg(db));
+    case SQLITE_READONLY:
+    case SQLITE_PERM:
+        return mem_printf("the file cannot be written (%s): it, and its directory, must be "
+                          "writable for the daemon's user, on a file system that is not read-only",
+                          sqlite3_errmsg(db));
+    case SQLITE_CANTOPEN:
+        return mem_printf("the file, or the one beside it that ends in -wal, cannot be opened "
+                          "(%s): the directory must be writable for the daemon's user",
+                          strerror(sqlite3_system_errno(db)));
+    case SQLITE_CORRUPT:
+        return damaged(options, (int64_t)options->migration_count, sqlite3_errmsg(db));
+    case SQLITE_NOTADB:
+        return not_a_database(options);
+    case SQLITE_IOERR:
+        return input_output(db);
+    default:
+        return mem_printf("%s (SQLite error %d)", sqlite3_errmsg(db), sqlite3_extended_errcode(db));
+    }
+}
+
+// Takes the text; the first error counts. Always false.
+static bool refuse(struct opening *opening, char *text)
+{
+    if (opening->error)
+        free(text);
+    else
+        opening->error = text;
+    return false;
+}
+
+static bool run(struct opening *opening, const char *sql)
+{
+    return sqlite3_exec(opening->db, sql, NULL, NULL, NULL) == SQLITE_OK ||
+           refuse(opening, disk_file_problem(opening->db, opening->options));
+}
+
+static bool query_number(struct opening *opening, const char *sql, int64_t *number)
+{
+    sqlite3_stmt *statement;
+    bool ok = sqlite3_prepare_v2(opening->db, sql, -1, &statement, NULL) == SQLITE_OK &&
+              sqlite3_step(statement) == SQLITE_ROW;
+    if (ok)
+        *number = sqlite3_column_int64(statement, 0);
+    else
+        refuse(opening, disk_file_problem(opening->db, opening->options));
+    sqlite3_finalize(statement);
+    return ok;
+}
+
+// ---- the steps ----
+
+static bool sync_directory(const char *path)
+{
+    char *copy = mem_strdup(path);
+    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    free(copy);
+    bool synced = fd >= 0 && fsync(fd) == 0;
+    if (fd >= 0)
+        close(fd);
+    return synced;
+}
+
+// A file that is there is not opened here: closing it would drop the locks that this process may
+// have on it.
+static bool make_file(struct opening *opening)
+{
+    const char *path = opening->options->path;
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, MODE);
+    if (fd < 0 && errno != EEXIST)
+        return refuse(
+            opening, mem_printf("the file cannot be created (%s): its directory must be there, and "
+                                "be writable for the daemon's user",
+                                strerror(errno)));
+    if (fd >= 0) {
+        close(fd);
+        if (!sync_directory(path))
+            return refuse(opening,
+                          mem_printf("its directory cannot be synced (%s)", strerror(errno)));
+    }
+    opening->path = realpath(path, NULL);
+    return opening->path ||
+           refuse(opening, mem_printf("the file cannot be found (%s)", strerror(errno)));
+}
+
+static bool connect_file(struct opening *opening)
+{
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
+    if (sqlite3_open_v2(opening->path, &opening->db, flags, NULL) != SQLITE_OK)
+        return refuse(opening, disk_file_problem(opening->db, opening->options));
+    if (sqlite3_db_readonly(opening->db, "main") == 1)
+        return refuse(opening, mem_strdup("the file cannot be written: it must be writable for the "
+                                          "daemon's user, on a file system that is not read-only"));
+    sqlite3_busy_timeout(opening->db, BUSY_MS);
+    return run(opening, "PRAGMA locking_mode = EXCLUSIVE; PRAGMA trusted_schema = OFF;"
+                        "PRAGMA cell_size_check = ON");
+}
+
+// The first look inside; it takes the lock.
+static bool is_ours(struct opening *opening)
+{
+    const struct disk_options *options = opening->options;
+    if (!query_number(opening, "PRAGMA application_id", &opening->application_id) ||
+        !query_number(opening, "PRAGMA user_version", &opening->version) ||
+        !query_number(opening, "SELECT count(*) FROM sqlite_schema", &opening->tables))
+        return false;
+    bool blank = opening->application_id == 0 && opening->version == 0 && opening->tables == 0;
+    if (!blank && (uint32_t)opening->application_id != options->application_id)
+        return refuse(opening,
+                      mem_printf("this is a database of another program (application_id %lld): "
+                                 "name another file",
+                                 (long long)opening->application_id));
+    if (opening->version < 0 || (uint64_t)opening->version > options->migration_count)
+        return refuse(opening, mem_printf("a newer release has written the file (version %lld, "
+                                          "this one knows %zu): install that release again, or "
+                                          "name another file",
+                                          (long long)opening->version, options->migration_count));
+    return true;
+}
+
+// The log that is kept beside the file is cut back to this after a burst.
+#define WAL_LIMIT "16777216"
+
+static bool use_wal(struct opening *opening)
+{
+    sqlite3_stmt *statement;
+    bool ok = sqlite3_prepare_v2(opening->db, "PRAGMA journal_mode = WAL", -1, &statement, NULL) ==
+                  SQLITE_OK &&
+              sqlite3_step(statement) == SQLITE_ROW;
+    const char *mode = ok ? (const char *)sqlite3_column_text(statement, 0) : NULL;
+    if (!ok)
+        refuse(opening, disk_file_problem(opening->db, opening->options));
+    else if (!mode || strcmp(mode, "wal") != 0)
+        ok = refuse(opening, mem_strdup("this file system cannot hold a write-ahead log: name a "
+                                        "file on another one"));
+    sqlite3_finalize(statement);
+    return ok && run(opening, "PRAGMA synchronous = FULL; PRAGMA secure_delete = OFF;"
+                              "PRAGMA journal_size_limit = " WAL_LIMIT);
+}
+
+static bool check(struct opening *opening)
+{
+    sqlite3_stmt *statement;
+    bool ok = sqlite3_prepare_v2(opening->db, "PRAGMA quick_check(1)", -1, &statement, NULL) ==
+                  SQLITE_OK &&
+              sqlite3_step(statement) == SQLITE_ROW;
+    const char *found = ok ? (const char *)sqlite3_column_text(statement, 0) : NULL;
+    if (!ok)
+        refuse(opening, disk_file_problem(opening->db, opening->options));
+    else if (!found || strcmp(found, "ok") != 0)
+        ok = refuse(opening, damaged(opening->options, opening->version, found ? found : "?"));
+    sqlite3_finalize(statement);
+    return ok;
+}
+
+// All steps in one transaction: a file is of one version or the other.
+static bool migrate(struct opening *opening)
+{
+    const struct disk_options *options = opening->options;
+    size_t version = (size_t)opening->version;
+    if (version == options->migration_count)
+        return true;
+    bool ok = run(opening, "BEGIN IMMEDIATE");
+    while (ok && version < options->migration_count)
+        ok = run(opening, options->migrations[version++]);
+    char *mark = mem_printf("PRAGMA application_id = %u; PRAGMA user_version = %zu; COMMIT",
+                            options->application_id, options->migration_count);
+    ok = ok && run(opening, mark);
+    free(mark);
+    if (ok && opening->version > 0)
+        log_info("%s %s: brought from version %lld to %zu", options->what, options->path,
+                 (long long)opening->version, options->migration_count);
+    return ok;
+}
+
+struct sqlite3 *disk_file_open(const struct disk_options *options, char **error)
+{
+    struct opening opening = {.options = options};
+    bool ok = make_file(&opening) && connect_file(&opening) && is_ours(&opening) &&
+              use_wal(&opening) && check(&opening) && migrate(&opening);
+    free(opening.path);
+    if (ok)
+        return opening.db;
+    sqlite3_close(opening.db);
+    *error = mem_printf("%s %s: %s", options->what, options->path, opening.error);
+    free(opening.error);
+    return NULL;
+}

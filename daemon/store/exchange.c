@@ -1,0 +1,102 @@
+// QoS 2 identifiers, as they are committed: the table changes in the batches' transactions alone.
+#include "store/exchange.h"
+
+#include <stdlib.h>
+
+#include "store/exchange_internal.h"
+#include "store/writer.h"
+
+bool writer_exchanges_known(const struct writer *writer)
+{
+    return writer_exchanges(writer)->known;
+}
+
+void writer_on_exchanges(struct writer *writer, loop_fn *loaded, void *arg)
+{
+    struct exchanges *exchanges = writer_exchanges(writer);
+    exchanges->loaded = loaded;
+    exchanges->loaded_arg = arg;
+}
+
+void writer_on_forgotten(struct writer *writer, exchange_fn *forgotten, void *arg)
+{
+    struct exchanges *exchanges = writer_exchanges(writer);
+    exchanges->forgotten = forgotten;
+    exchanges->forgotten_arg = arg;
+}
+
+bool writer_exchange_stored(const struct writer *writer, uint64_t session, uint16_t packet_id)
+{
+    return exchange_set_has(&writer_exchanges(writer)->stored, session, packet_id);
+}
+
+static void forget(struct writer *writer, uint64_t session, uint16_t packet_id, bool told)
+{
+    batch_forget_exchange(writer_begin(writer), session, packet_id, told);
+    writer_end(writer);
+}
+
+void writer_exchange_forget(struct writer *writer, uint64_t session, uint16_t packet_id)
+{
+    forget(writer, session, packet_id, true);
+}
+
+static void end_session(void *arg, struct batch *batch)
+{
+    batch_end_session(batch, *(const uint64_t *)arg);
+}
+
+// What is on its way to the table is forgotten when it has arrived.
+void writer_session_forget(struct writer *writer, uint64_t session)
+{
+    const struct exchange_set *stored = &writer_exchanges(writer)->stored;
+    writer_each_batch(writer, end_session, &session);
+    for (size_t i = 0; i < stored->capacity; i++)
+        if (stored->slots[i].session == session)
+            forget(writer, session, stored->slots[i].packet_id, false);
+}
+
+void writer_sessions_keep(struct writer *writer, exchange_session_fn *lives, void *arg)
+{
+    const struct exchange_set *stored = &writer_exchanges(writer)->stored;
+    for (size_t i = 0; i < stored->capacity; i++) {
+        struct exchange_id id = stored->slots[i];
+        if (id.session != 0 && !lives(arg, id.session))
+            forget(writer, id.session, id.packet_id, false);
+    }
+}
+
+void exchanges_load(struct exchanges *exchanges, struct exchange_set *loaded)
+{
+    bool first = !exchanges->known;
+    exchange_set_fini(&exchanges->stored);
+    exchanges->stored = *loaded;
+    *loaded = (struct exchange_set){0};
+    exchanges->known = true;
+    if (first && exchanges->loaded)
+        exchanges->loaded(exchanges->loaded_arg);
+}
+
+// In the order of the transaction: deletes, then inserts.
+void exchanges_committed(struct writer *writer, const struct batch *batch)
+{
+    struct exchanges *exchanges = writer_exchanges(writer);
+    for (size_t i = 0; i < batch->exchange_count; i++) {
+        const struct batch_exchange *it = &batch->exchanges[i];
+        if (it->forget)
+            exchange_set_remove(&exchanges->stored, it->session, it->packet_id);
+    }
+    for (size_t i = 0; i < batch->exchange_count; i++) {
+        const struct batch_exchange *it = &batch->exchanges[i];
+        if (it->forget)
+            continue;
+        exchange_set_add(&exchanges->stored, it->session, it->packet_id);
+        if (it->ended)
+            forget(writer, it->session, it->packet_id, false);
+    }
+    for (size_t i = 0; i < batch->exchange_count; i++) {
+        const struct batch_exchange *it = &batch->exchanges[i];
+        if (it->told && exchanges->forgotten)
+            exchanges->forgotten(exchanges->forgotten_arg, it->session, it->packet_id);
+    }
+}

@@ -1,0 +1,351 @@
+"""[forward NAME]: what local publishers send goes to a broker upstream, at least once, whatever happens on the way."""
+import contextlib
+import socket
+import ssl
+import subprocess
+import threading
+import time
+
+import paho.mqtt.client as mqtt
+import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from harness.load import Publisher
+from harness.wait import TimedOut, wait_until
+
+IDENTIFIER_REJECTED, CLIENT_ID_NOT_VALID = 0x02, 0x85
+
+
+class Collector:
+    """A client of the upstream broker that keeps its session, whatever happens to the broker; .messages come in order."""
+
+    def __init__(self, upstream, topic_filter="#"):
+        self.messages = []
+        self._subscribed = threading.Event()
+        self._client = mqtt.Client("collector", protocol=mqtt.MQTTv5)
+        self._client.reconnect_delay_set(1, 1)
+        self._client.on_connect = lambda client, *_: client.subscribe(topic_filter, 2)
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_message = lambda _client, _userdata, message: self.messages.append(message)
+        properties = Properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = 3600
+        if hasattr(upstream, "certificate"):
+            self._client.tls_set(upstream.certificate, tls_version=ssl.PROTOCOL_TLS_CLIENT)
+        self._client.connect("127.0.0.1", upstream.port, clean_start=False, properties=properties)
+        self._client.loop_start()
+        assert self._subscribed.wait(30)
+
+    def payloads(self, topic):
+        return [message.payload for message in list(self.messages) if message.topic == topic]
+
+    def wait_for(self, topic, payloads):
+        """Until all of them have come to the topic, repeated or not, in whatever order."""
+        try:
+            wait_until(lambda: not set(payloads) - set(self.payloads(topic)), f"{len(payloads)} messages to {topic}")
+        except TimedOut:
+            missing = sorted(set(payloads) - set(self.payloads(topic)))
+            raise AssertionError(f"{len(missing)} messages to {topic} did not come: {missing[:20]}") from None
+
+    def close(self):
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@pytest.fixture
+def upstream(make_mosquitto):
+    """A mosquitto that keeps sessions over restarts."""
+    return make_mosquitto(persistence=True)
+
+
+@pytest.fixture
+def collect():
+    """collect(upstream, filter) is a Collector."""
+    with contextlib.ExitStack() as stack:
+        def make(upstream, topic_filter="#"):
+            collector = Collector(upstream, topic_filter)
+            stack.callback(collector.close)
+            return collector
+        yield make
+
+
+def section(upstream, **keys):
+    """A section [forward up] with a prefix."""
+    return {"forward up": {"uri": upstream.uri, "client_id": "edge", "filters": "sensors/#", "prefix": "site/7/", "qos": 2,
+                           **keys}}
+
+
+def connected(builtin, times=1):
+    """Until the forward has connected so often."""
+    wait_until(lambda: len(builtin.log.find(r"forward up: connected to")) >= times, f"connection {times} to the upstream")
+
+
+def payloads(name, count):
+    return [b"%s %d" % (name, n) for n in range(count)]
+
+
+def test_messages_arrive_with_the_prefix(make_builtin, upstream, collect, version):
+    collector = collect(upstream)
+    builtin = make_builtin(conf=section(upstream))
+    connected(builtin)
+    publisher = builtin.client(version)
+    publisher.publish("sensors/a", b"zero", 0)
+    publisher.publish("sensors/a", b"one", 1)
+    publisher.publish("sensors/b", b"two", 2, retain=True)
+    publisher.publish("other/a", b"stays here", 2)
+    publisher.publish("sensors/c", b"", 1)
+    wait_until(lambda: len(collector.messages) >= 4, "four messages")
+    assert sorted((message.topic, message.payload, message.qos) for message in collector.messages) == [
+        ("site/7/sensors/a", b"one", 1), ("site/7/sensors/a", b"zero", 0), ("site/7/sensors/b", b"two", 2),
+        ("site/7/sensors/c", b"", 1)]
+    late = collect(upstream, "site/7/sensors/b")
+    wait_until(lambda: late.messages, "the retained message")
+    assert (late.messages[0].payload, late.messages[0].retain) == (b"two", 1)
+
+
+def test_properties_arrive(make_builtin, upstream, collect):
+    collector = collect(upstream)
+    builtin = make_builtin(conf=section(upstream))
+    builtin.client(5).publish("sensors/a", b"x", 1, properties={
+        "payload_format_indicator": 1, "content_type": "text/plain", "response_topic": "answers",
+        "correlation_data": b"\0\1", "message_expiry_interval": 3600,
+        "user_property": [("b", "1"), ("a", "2"), ("b", "3")]})
+    wait_until(lambda: collector.messages, "the message")
+    properties = collector.messages[0].properties
+    assert properties.PayloadFormatIndicator == 1
+    assert properties.ContentType == "text/plain"
+    assert properties.ResponseTopic == "answers"
+    assert properties.CorrelationData == b"\0\1"
+    assert 3500 < properties.MessageExpiryInterval <= 3600
+    assert properties.UserProperty == [("b", "1"), ("a", "2"), ("b", "3")]
+
+
+def test_qos_is_bounded_by_the_section(make_builtin, upstream, collect):
+    collector = collect(upstream)
+    builtin = make_builtin(conf=section(upstream, qos=1))
+    builtin.client(5).publish("sensors/a", b"two", 2)
+    wait_until(lambda: collector.messages, "the message")
+    assert collector.messages[0].qos == 1
+
+
+def test_an_outage_of_the_upstream_loses_nothing(make_builtin, upstream, collect):
+    """Stopped while messages are on their way, and restarted: all arrive."""
+    collector = collect(upstream)
+    builtin = make_builtin(conf=section(upstream))
+    connected(builtin)
+    publisher = Publisher(builtin.port, "sensors/one", lambda n: b"one %d" % n, rate=400).start()
+    second = builtin.client(5)
+    wait_until(lambda: len(collector.messages) > 100, "a hundred messages")
+    upstream.stop()
+    for n in range(100):
+        second.publish("sensors/two", b"two %d" % n, 2)
+    wait_until(lambda: len(publisher.acknowledged) > 600, "messages to be published meanwhile")
+    acknowledged = publisher.stop()
+    upstream.start()
+    collector.wait_for("site/7/sensors/one", [b"one %d" % n for n in acknowledged])
+    collector.wait_for("site/7/sensors/two", payloads(b"two", 100))
+    # In order, but for what was sent again.
+    firsts = list(dict.fromkeys(collector.payloads("site/7/sensors/two")))
+    assert firsts == payloads(b"two", 100)
+
+
+def test_kill_9_during_an_outage_loses_nothing(make_builtin, upstream, collect):
+    collector = collect(upstream)
+    builtin = make_builtin(conf=section(upstream))
+    connected(builtin)
+    upstream.stop()
+    publisher = builtin.client(5)
+    for n in range(200):
+        publisher.publish("sensors/a", b"a %d" % n, 1 + n % 2)
+    builtin.kill9()
+    builtin.daemon.start()
+    builtin.client(5).publish("sensors/a", b"after", 1)
+    builtin.kill9()
+    builtin.daemon.start()
+    upstream.start()
+    collector.wait_for("site/7/sensors/a", payloads(b"a", 200) + [b"after"])
+
+
+def test_kill_9_while_messages_are_on_their_way(make_builtin, upstream, collect):
+    """What was forwarded and not yet known to be may come twice; nothing is lost."""
+    collector = collect(upstream)
+    builtin = make_builtin(conf=section(upstream))
+    numbers = iter(range(100000))
+    acknowledged = []
+    for kill in range(3):
+        publisher = builtin.client(5)
+        before = len(collector.messages)
+        while len(collector.messages) < before + 50:
+            batch = [next(numbers) for _ in range(10)]
+            for n in batch:
+                publisher.publish("sensors/a", b"a %d" % n, 1 + kill % 2)
+            acknowledged += batch
+        builtin.kill9()
+        builtin.daemon.start()
+    collector.wait_for("site/7/sensors/a", [b"a %d" % n for n in acknowledged])
+
+
+def test_what_an_orderly_stop_has_forwarded_does_not_come_twice(make_builtin, upstream, collect):
+    collector = collect(upstream)
+    builtin = make_builtin(conf=section(upstream))
+    for start in range(0, 300, 100):
+        publisher = builtin.client(5)
+        for n in range(start, start + 100):
+            publisher.publish("sensors/a", b"a %d" % n, 1)
+        builtin.restart()
+    collector.wait_for("site/7/sensors/a", payloads(b"a", 300))
+    assert len(collector.payloads("site/7/sensors/a")) == 300
+    assert not upstream.log.find("Client edge closed its connection|exceeded timeout"), "it says DISCONNECT"
+
+
+def test_filters_that_leave_the_configuration_are_not_forwarded(make_builtin, upstream, collect):
+    collector = collect(upstream)
+    builtin = make_builtin(conf=section(upstream, filters="sensors/# doors/+"))
+    builtin.client(5).publish("doors/1", b"1", 1)
+    collector.wait_for("site/7/doors/1", [b"1"])
+    conf = builtin.daemon.configuration
+    with open(conf.file) as file:
+        text = file.read()
+    conf.write("sensorlogd.conf", text.replace("sensors/# doors/+", "sensors/# windows/+"))
+    builtin.restart()
+    publisher = builtin.client(5)
+    for topic in ("doors/1", "windows/1", "sensors/1"):
+        publisher.publish(topic, b"2", 1)
+    collector.wait_for("site/7/windows/1", [b"2"])
+    collector.wait_for("site/7/sensors/1", [b"2"])
+    assert collector.payloads("site/7/doors/1") == [b"1"]
+
+
+def test_access_rules_are_for_clients(make_builtin, upstream, collect, tmp_path):
+    collector = collect(upstream)
+    (tmp_path / "acl").write_text("topic write sensors/#\n")
+    builtin = make_builtin(conf=section(upstream), acl_file=tmp_path / "acl")
+    builtin.client(5).publish("sensors/a", b"x", 1)
+    collector.wait_for("site/7/sensors/a", [b"x"])
+
+
+def test_no_client_takes_the_session(make_builtin, upstream, version):
+    builtin = make_builtin(conf=section(upstream))
+    refused = IDENTIFIER_REJECTED if version == 4 else CLIENT_ID_NOT_VALID
+    builtin.client(version, "$forward/up", code=refused).ends()
+    builtin.client(version, "$forward/none", code=refused).ends()
+
+
+# ---- TLS ----
+
+
+@pytest.fixture
+def certificates(tmp_path):
+    """certificates(name, host) makes NAME.key and a certificate NAME.crt that signs itself; says where, without ending."""
+    def make(name, host):
+        place = str(tmp_path / name)
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                        "-days", "2", "-subj", f"/CN={name}", "-addext", f"subjectAltName={host}",
+                        "-keyout", f"{place}.key", "-out", f"{place}.crt"], check=True, capture_output=True)
+        return place
+    return make
+
+
+@pytest.fixture
+def secure(make_mosquitto, certificates):
+    """An upstream with TLS, whose certificate is .certificate."""
+    place = certificates("upstream", "IP:127.0.0.1")
+    mosquitto = make_mosquitto(certfile=f"{place}.crt", keyfile=f"{place}.key")
+    mosquitto.certificate = f"{place}.crt"
+    return mosquitto
+
+
+def test_tls_upstream(make_builtin, secure, collect):
+    collector = collect(secure)
+    builtin = make_builtin(conf=section(secure, uri=f"mqtts://127.0.0.1:{secure.port}", ca_file=secure.certificate))
+    builtin.client(5).publish("sensors/a", b"x" * 100000, 2)
+    collector.wait_for("site/7/sensors/a", [b"x" * 100000])
+
+
+@pytest.mark.parametrize("wrong", ["authority", "name"])
+def test_a_certificate_that_is_not_the_upstreams_is_refused(make_builtin, secure, certificates, wrong):
+    ca_file = secure.certificate if wrong == "name" else f"{certificates('other', 'IP:127.0.0.1')}.crt"
+    host = "localhost" if wrong == "name" else "127.0.0.1"
+    builtin = make_builtin(conf=section(secure, uri=f"mqtts://{host}:{secure.port}", ca_file=ca_file))
+    builtin.log.wait_for("forward up: no connection to .* TLS handshake")
+    assert not builtin.log.find("forward up: connected")
+    assert builtin.daemon.metric("sensorlog_forward_connected", forward="up") == 0
+
+
+def test_without_verification_on_request_alone(make_builtin, secure, collect, certificates):
+    collector = collect(secure)
+    builtin = make_builtin(conf=section(secure, uri=f"mqtts://127.0.0.1:{secure.port}", verify="false"))
+    builtin.client(5).publish("sensors/a", b"x", 1)
+    collector.wait_for("site/7/sensors/a", [b"x"])
+
+
+def test_user_and_password(make_builtin, make_mosquitto, collect, tmp_path):
+    upstream = make_mosquitto(users={"edge": "feet"})
+    (tmp_path / "password").write_text("metres\n")
+    builtin = make_builtin(conf=section(upstream, username="edge", password_file=tmp_path / "password"))
+    builtin.log.wait_for("forward up: no connection to .*[Nn]ot authorized")
+    (tmp_path / "password").write_text("feet\n")
+    connected(builtin)
+    assert not builtin.log.find("feet|metres"), "secrets never reach a log"
+
+
+# ---- an upstream that is ill ----
+
+
+@pytest.fixture
+def mute():
+    """A server that takes connections and says nothing."""
+    server = socket.create_server(("127.0.0.1", 0))
+    yield server
+    server.close()
+
+
+def test_an_upstream_that_says_nothing_holds_nobody_up(make_builtin, mute):
+    uri = f"mqtt://127.0.0.1:{mute.getsockname()[1]}"
+    builtin = make_builtin(conf={"forward up": {"uri": uri, "client_id": "edge", "filters": "#"}})
+    connection, _ = mute.accept()
+    watcher, publisher = builtin.client(5), builtin.client(5)
+    watcher.subscribe("a", 1)
+    for n in range(50):
+        publisher.publish("a", b"%d" % n, 1)
+        watcher.receive("a", b"%d" % n)
+    started = time.monotonic()
+    assert builtin.daemon.stop() == 0
+    assert time.monotonic() - started < 10
+    connection.close()
+
+
+def test_a_name_that_does_not_exist_holds_nobody_up(make_builtin):
+    builtin = make_builtin(conf={"forward up": {"uri": "mqtt://upstream.invalid", "client_id": "edge", "filters": "#"}})
+    publisher = builtin.client(5)
+    for n in range(50):
+        assert publisher.publish("a", b"%d" % n, 1) == 0
+    builtin.log.wait_for("forward up: no connection to mqtt://upstream.invalid")
+    assert builtin.daemon.stop() == 0
+
+
+@pytest.mark.parametrize("code", [0x84, 0x01])
+def test_an_upstream_of_3_1_1(make_builtin, broker, code):
+    """Whether it knows MQTT 5 well enough to refuse it in its own words, or not."""
+    broker.refuse = {5: code}
+    builtin = make_builtin(conf=section(broker))
+    builtin.log.wait_for("forward up: connected to .* MQTT 3.1.1")
+    builtin.client(5).publish("sensors/a", b"x", 2, properties={"content_type": "text"})
+    wait_until(lambda: broker.connections[-1].of_kind("PUBREL"), "the whole exchange")
+    message, = broker.connections[-1].of_kind("PUBLISH")
+    assert (message.topic, message.payload, message.qos) == ("site/7/sensors/a", b"x", 2)
+
+
+def test_what_waits_is_seen(make_builtin, upstream):
+    builtin = make_builtin(conf=section(upstream))
+    connected(builtin)
+    assert builtin.daemon.metric("sensorlog_forward_connected", forward="up") == 1
+    upstream.stop()
+    builtin.log.wait_for("forward up: (lost the|no) connection to")
+    for n in range(5):
+        builtin.client(5).publish("sensors/a", b"%d" % n, 1)
+    assert builtin.daemon.metric("sensorlog_forward_connected", forward="up") == 0
+    assert builtin.daemon.metric("sensorlog_forward_queued", forward="up") == 5
+    upstream.start()
+    wait_until(lambda: builtin.daemon.metric("sensorlog_forward_queued", forward="up") == 0, "the queue to be empty")
+    assert builtin.daemon.metric("sensorlog_forward_sent_total", forward="up") == 5
