@@ -1,4 +1,4 @@
-# sensorlogd: make, make install, make demo, make test, make lint, make fuzz, make bench.
+# sensorlogd: make, make install, make demo, make run, make test, make lint, make fuzz, make bench.
 
 CC ?= gcc
 ifeq ($(origin CC),default)
@@ -122,6 +122,11 @@ demo: packages-build-demo
 	@$(MAKE) $(PARALLEL) --no-print-directory all $(BUILD)/demo/altimeter
 	@BUILD=$(abspath $(BUILD)) tests/demo/demo.sh
 
+# The same as a playground that stays until Ctrl-C.
+run: packages-build-demo
+	@$(MAKE) $(PARALLEL) --no-print-directory all
+	@BUILD=$(abspath $(BUILD)) tests/demo/run.sh
+
 # ---- install ----
 
 # Puts the places of this installation into a text: install_text FROM,TO
@@ -131,20 +136,21 @@ define install_text
 	@sed -e 's|/usr/bin/sensorlogd|$(PREFIX)/bin/sensorlogd|g; s|/usr/share/doc/|$(PREFIX)/share/doc/|g' \
 		-e 's|/etc/sensorlogd|$(SYSCONFDIR)/sensorlogd|g' $(1) >$(DESTDIR)$(2)
 	@chmod 644 $(DESTDIR)$(2)
+
 endef
 DOCDIR := $(PREFIX)/share/doc/sensorlogd
 
 install: $(BUILD)/sensorlogd install-configuration
 	install -D -m 755 $(BUILD)/sensorlogd $(DESTDIR)$(PREFIX)/bin/sensorlogd
 	$(call install_text,systemd/sensorlogd.service,$(UNITDIR)/sensorlogd.service)
+	$(call install_text,systemd/sensorlogd.socket,$(UNITDIR)/sensorlogd.socket)
 	$(call install_text,systemd/sysusers.d/sensorlogd.conf,$(PREFIX)/lib/sysusers.d/sensorlogd.conf)
 	$(call install_text,systemd/tmpfiles.d/sensorlogd.conf,$(PREFIX)/lib/tmpfiles.d/sensorlogd.conf)
 	$(call install_text,daemon/man/sensorlogd.8,$(PREFIX)/share/man/man8/sensorlogd.8)
 	$(call install_text,daemon/man/sensorlogd.conf.5,$(PREFIX)/share/man/man5/sensorlogd.conf.5)
 	$(call install_text,README.md,$(DOCDIR)/README.md)
 	$(call install_text,sql/README.md,$(DOCDIR)/sql/README.md)
-	install -d $(DESTDIR)$(DOCDIR)/examples
-	install -m 644 config/sensorlogd.conf config/examples/* $(DESTDIR)$(DOCDIR)/examples
+	$(foreach file,config/sensorlogd.conf $(wildcard config/examples/*),$(call install_text,$(file),$(DOCDIR)/examples/$(notdir $(file))))
 
 # Once only: what the user has changed stays as it is, and a mapping that he has removed does not come back.
 install-configuration:
@@ -157,4 +163,4 @@ clean:
 	rm -rf build
 
 -include $(OBJECTS:.o=.d) $(wildcard $(BUILD)/tests/*.d)
-.PHONY: all unit-tests test lint fuzz demo install install-configuration clean
+.PHONY: all unit-tests test lint fuzz demo run install install-configuration clean

@@ -15,8 +15,11 @@ static int check_live(struct configuration *configuration)
     bool tables = database && probe_tables(probe, false);
     bool brokers = probe_brokers(probe);
     probe_free(probe);
+    const struct settings *settings = &configuration->settings;
+    for (size_t i = 0; i < settings->forward_count; i++)
+        printf("forward %s: not tried\n", settings->forwards[i].name);
     if (database && tables && brokers)
-        puts("database, tables and brokers: ok");
+        puts("database, tables and subscribers: ok");
     return database && tables && brokers ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
@@ -28,6 +31,9 @@ int command_check(const struct arguments *arguments)
         printf("configuration: ok (%zu mapping(s), %zu subscriber(s)%s)\n",
                configuration.mappings.count, configuration.settings.subscriber_count,
                configuration.settings.has_broker ? ", built-in broker" : "");
+        // Here may be another machine, or another user, than it is meant for.
+        if (configuration.settings.state.flaw)
+            fprintf(stderr, "warning: %s\n", configuration.settings.state.flaw);
         status = arguments->connect ? check_live(&configuration) : EXIT_SUCCESS;
     }
     configuration_fini(&configuration);

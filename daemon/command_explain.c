@@ -53,7 +53,7 @@ static void explain_mapping(void *arg, const struct mapping *mapping, struct pla
     putchar('\n');
     if (plan_decode(plan, explain->message, loop_wall_us(), &explain->arena, values, &error)) {
         print_row(mapping, values);
-        char *sql = sql_insert(&mapping->target);
+        char *sql = sql_insert(&mapping->target, mapping->target.key_count > 0);
         printf("  SQL: %s\n", sql);
         free(sql);
     } else {

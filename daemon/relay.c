@@ -6,6 +6,8 @@
 #include "base/mem.h"
 #include "broker/publication.h"
 
+enum { NAME_THREADS = 2 };
+
 struct relay {
     const struct forward_options *options;
     struct broker_tap *tap;
@@ -14,7 +16,7 @@ struct relay {
 
 struct relays {
     struct loop *loop;
-    struct worker *paho; // NULL: there are no relays
+    struct worker *names, *paho; // NULL: there are no relays
     struct relay *items;
     size_t count, stopping;
     loop_fn *stopped;
@@ -66,7 +68,8 @@ static void relay_init(struct relay *relay, struct relays *relays, struct broker
                                                 .done = is_done,
                                                 .arg = relay};
     *relay = (struct relay){.options = options};
-    relay->forward = forward_new(relays->loop, relays->paho, options, &forward_calls);
+    relay->forward =
+        forward_new(relays->loop, relays->names, relays->paho, options, &forward_calls);
     relay->tap = broker_tap_new(broker, options->name, (const char *const *)options->filters,
                                 options->filter_count, options->qos, options->window, &tap_calls);
 }
@@ -79,7 +82,10 @@ struct relays *relays_new(struct loop *loop, struct broker *broker,
     struct relays *relays = mem_zalloc(sizeof *relays);
     relays->loop = loop;
     relays->count = count;
-    relays->paho = count > 0 ? worker_new(loop, 1) : NULL;
+    if (count > 0) {
+        relays->names = worker_new(loop, NAME_THREADS);
+        relays->paho = worker_new(loop, 1);
+    }
     relays->items = mem_zalloc(count * sizeof *relays->items);
     for (size_t i = 0; i < count; i++)
         relay_init(&relays->items[i], relays, broker, &options[i]);
@@ -121,6 +127,7 @@ void relays_free(struct relays *relays)
         broker_tap_free(relays->items[i].tap);
         forward_free(relays->items[i].forward);
     }
+    worker_free(relays->names);
     worker_free(relays->paho);
     free(relays->items);
     free(relays);

@@ -356,11 +356,19 @@ static int run(struct daemon *daemon)
     return status;
 }
 
+static bool has_state(const struct settings *settings)
+{
+    if (settings->state.flaw)
+        log_error("%s", settings->state.flaw);
+    return !settings->state.flaw;
+}
+
 int command_run(const struct arguments *arguments)
 {
     struct daemon daemon = {.file = arguments->config};
     int status = EXIT_CONFIGURATION;
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); // a limit on file sizes is a full disk, not an end
     mask_signals(SIG_BLOCK);
     if (configuration_must_load(&daemon.configuration, arguments->config)) {
         const struct settings *settings = &daemon.configuration.settings;
@@ -369,7 +377,7 @@ int command_run(const struct arguments *arguments)
                  SENSORLOGD_VERSION, daemon.configuration.mappings.count,
                  settings->subscriber_count, settings->has_broker ? ", the built-in broker" : "",
                  settings->postgres.writer);
-        status = run(&daemon);
+        status = has_state(settings) ? run(&daemon) : EXIT_CONFIGURATION;
     }
     configuration_fini(&daemon.configuration);
     return status;

@@ -58,7 +58,7 @@ clang -fsyntax-only -std=c11 -D_GNU_SOURCE -DSENSORLOGD_VERSION='"lint"' -Werror
 clang-format --dry-run -Werror daemon/*.[ch] daemon/*/*.[ch] || complain "clang-format would change the above"
 [ -z "$(groff -mdoc -Tutf8 -ww -z daemon/man/*.[58] 2>&1 | tee /dev/stderr)" ] || complain "groff has warnings"
 mapfile -t scripts < <(git ls-files --cached --others --exclude-standard -- '*.sh')
-shellcheck -S warning "${scripts[@]}" || complain "shellcheck"
+shellcheck -x -P SCRIPTDIR -S warning "${scripts[@]}" || complain "shellcheck"
 
 [ $failed -eq 0 ] && echo "lint: ok"
 exit $failed

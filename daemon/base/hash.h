@@ -1,4 +1,5 @@
-// A fast hash of bytes for tables, with a seed that strangers do not know.
+// A fast hash of bytes: for tables, with a seed that strangers do not know, and to tell contents
+// apart.
 #pragma once
 
 #include <stddef.h>
@@ -22,7 +23,8 @@ static inline uint64_t hash_mix(uint64_t a, uint64_t b)
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-static inline uint32_t hash_bytes(uint64_t seed, const void *data, size_t length)
+// With the hash of what comes before as its seed, the hash of both together.
+static inline uint64_t hash_add(uint64_t seed, const void *data, size_t length)
 {
     const uint64_t odd = UINT64_C(0x9E3779B97F4A7C15);
     const unsigned char *at = data;
@@ -34,5 +36,10 @@ static inline uint32_t hash_bytes(uint64_t seed, const void *data, size_t length
     word = 0;
     if (length > 0)
         memcpy(&word, at, length);
-    return (uint32_t)hash_mix(hash ^ word, odd);
+    return hash_mix(hash ^ word, odd);
+}
+
+static inline uint32_t hash_bytes(uint64_t seed, const void *data, size_t length)
+{
+    return (uint32_t)hash_add(seed, data, length);
 }

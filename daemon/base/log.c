@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "base/loop.h"
 
 enum { LINE_MAX_BYTES = 4096 };
@@ -134,4 +135,28 @@ bool log_limit_pass(struct log_limit *limit, uint64_t *suppressed)
     limit->suppressed = 0;
     limit->next_ms = now + limit->interval_ms;
     return true;
+}
+
+const char *log_more(uint64_t suppressed, char text[LOG_MORE_SIZE])
+{
+    *text = '\0';
+    if (suppressed > 0)
+        snprintf(text, LOG_MORE_SIZE, " (%llu more lately)", (unsigned long long)suppressed);
+    return text;
+}
+
+bool log_cause_pass(struct log_causes *causes, const char *cause, uint64_t *suppressed)
+{
+    uint64_t key = hash_add(0, cause, strlen(cause));
+    size_t i = 0;
+    while (i < causes->count && causes->items[i].key != key)
+        i++;
+    if (i == LOG_CAUSES)
+        i--;
+    else if (i == causes->count) {
+        causes->items[i].key = key;
+        causes->items[i].limit.interval_ms = causes->interval_ms;
+        causes->count++;
+    }
+    return log_limit_pass(&causes->items[i].limit, suppressed);
 }

@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum log_level { LOG_LEVEL_ERROR = 3, LOG_LEVEL_WARN = 4, LOG_LEVEL_INFO = 6, LOG_LEVEL_DEBUG = 7 };
@@ -40,3 +41,21 @@ struct log_limit {
 
 // True when the caller should log now; *suppressed (may be NULL) is how many were held back before.
 bool log_limit_pass(struct log_limit *limit, uint64_t *suppressed);
+#define LOG_MORE_SIZE 40 // of the text that log_more writes
+// " (3 more lately)", or nothing where none was held back; returns text.
+const char *log_more(uint64_t suppressed, char text[LOG_MORE_SIZE]);
+
+// One limit for each cause, so that no trouble hides another. Where there are more causes than
+// these at a time, the rest share the last.
+#define LOG_CAUSES 32
+struct log_causes {
+    int64_t interval_ms;
+    size_t count;
+    struct {
+        uint64_t key; // of the cause's text
+        struct log_limit limit;
+    } items[LOG_CAUSES];
+};
+
+// As log_limit_pass, for this cause.
+bool log_cause_pass(struct log_causes *causes, const char *cause, uint64_t *suppressed);

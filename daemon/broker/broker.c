@@ -137,7 +137,7 @@ static struct broker *make(struct loop *loop, struct worker *worker, struct budg
     broker->loop = loop;
     broker->worker = worker;
     broker->budget = budget;
-    broker->memory = (struct budget){.limit = options->memory};
+    broker->memory = broker->unfinished = (struct budget){.limit = options->memory};
     broker->options = options;
     broker->calls = *calls;
     broker->wheel = wheel_new(loop);
@@ -145,8 +145,12 @@ static struct broker *make(struct loop *loop, struct worker *worker, struct budg
     list_init(&broker->all);
     list_init(&broker->turning);
     list_init(&broker->stalled);
-    broker->refused_limit.interval_ms = broker->rubbish_limit.interval_ms =
-        broker->denied_limit.interval_ms = broker->memory_limit.interval_ms = LOG_INTERVAL_MS;
+    struct log_limit *limits[] = {&broker->crowd_limit, &broker->accept_limit,
+                                  &broker->denied_limit, &broker->subscribe_limit,
+                                  &broker->memory_limit};
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
+        limits[i]->interval_ms = LOG_INTERVAL_MS;
+    broker->refusals.interval_ms = LOG_INTERVAL_MS;
     return broker;
 }
 
@@ -205,7 +209,7 @@ bool broker_reload(struct broker *broker, const struct broker_options *options, 
         return false;
     broker->options = options;
     broker->source.name = options->name;
-    broker->memory.limit = options->memory;
+    broker->memory.limit = broker->unfinished.limit = options->memory;
     broker->sessions->limits = (struct session_limits){
         .subscriptions = options->subscriptions,
         .queued_messages = options->queued_messages,

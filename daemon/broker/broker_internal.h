@@ -32,9 +32,10 @@ struct client_table {
 struct broker {
     struct message_source source; // first: settled finds the broker by it
     struct loop *loop;
-    struct worker *worker; // of the broker alone: it checks passwords
-    struct budget *budget; // of messages on their way to the database
-    struct budget memory;  // of publications
+    struct worker *worker;    // of the broker alone: it checks passwords
+    struct budget *budget;    // of messages on their way to the database
+    struct budget memory;     // of publications
+    struct budget unfinished; // of packets that have not come as a whole
     const struct broker_options *options;
     struct broker_calls calls;
     struct wheel *wheel;
@@ -42,7 +43,7 @@ struct broker {
     struct sessions *sessions;
     struct sys *sys;
     struct sys_counters counters;
-    uint64_t refused;                         // CONNECTs, and connections beyond the limit
+    uint64_t refused; // CONNECTs, and connections beyond the limit
 
     // What a reload replaces.
     struct accounts *accounts; // NULL: there is no password file
@@ -68,8 +69,9 @@ struct broker {
     bool state_saved; // while stopping: all of it is durable
     struct wheel_entry stop_timer;
 
-    struct log_limit refused_limit, rubbish_limit, denied_limit, memory_limit;
-    uint8_t *scratch; // encoded properties of one publication
+    struct log_limit crowd_limit, accept_limit, denied_limit, subscribe_limit, memory_limit;
+    struct log_causes refusals; // of connections and CONNECTs
+    uint8_t *scratch;           // encoded properties of one publication
     size_t scratch_capacity;
     struct message_properties properties; // of one message
     char status_text[160];

@@ -178,7 +178,8 @@ static enum conn_next packet_came(void *arg, const struct packet_frame *frame, s
     enum conn_next next = CONN_HOLD;
     if (client->state == CLIENT_UP)
         next = take_frame(client, frame, body);
-    else if (client->state == CLIENT_NEW || client->state == CLIENT_ADMITTED)
+    else if (client->state == CLIENT_NEW || client->state == CLIENT_ADMITTED ||
+             client->state == CLIENT_DENIED)
         next = client_take_connect(client, frame, body);
     else
         return client_hold(client);
@@ -223,6 +224,7 @@ void client_new(struct broker *broker, int fd, const struct conn_transport *tran
     // No PUBLISH is read through: what is too large ends the connection.
     size_t most = CONNECT_SIZE_MAX;
     client->limits.packet = options->packet_size < most ? options->packet_size : most;
+    client->limits.unfinished = &broker->unfinished;
     client->conn = conn_new(broker->loop, &client->limits, &calls, client);
     client->send.packet_max = UINT32_MAX;
     client->send.conn = client->conn;

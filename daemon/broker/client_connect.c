@@ -8,16 +8,35 @@
 
 // ---- refusals ----
 
-static void log_refusal(struct client *client, const char *why)
+#define SHOWN_MAX 64 // bytes of a name
+
+static int shown(struct bytes name)
 {
-    char text[CLIENT_TEXT_SIZE];
-    uint64_t more;
-    if (log_limit_pass(&client->broker->refused_limit, &more))
-        log_info("%s: %s refused: %s (%llu more lately)", client->broker->source.name,
-                 client_text(client, text), why, (unsigned long long)more);
+    return name.length < SHOWN_MAX ? (int)name.length : SHOWN_MAX;
 }
 
-void client_reject(struct client *client, uint8_t reason, enum connack_code code, const char *why)
+// Names of strangers: they are what they say.
+static void log_refusal(struct client *client, const struct packet_connect *connect,
+                        const char *why)
+{
+    char address[CONN_ADDRESS_SIZE], more[LOG_MORE_SIZE], name[SHOWN_MAX + 16] = "no user name";
+    struct bytes id = connect ? connect->client_id : bytes_of("");
+    struct bytes user = connect && connect->has_username ? connect->username : bytes_of("");
+    const char *certified = conn_peer_name(client->conn);
+    uint64_t suppressed;
+    if (!log_cause_pass(&client->broker->refusals, why, &suppressed))
+        return;
+    if (user.length == 0 && certified)
+        user = bytes_of(certified);
+    if (user.length > 0)
+        snprintf(name, sizeof name, "user '%.*s'", shown(user), (const char *)user.data);
+    conn_peer_address(client->conn, address);
+    log_warn("%s: client '%.*s' at %s, %s, is refused: %s%s", client->broker->source.name,
+             shown(id), (const char *)id.data, address, name, why, log_more(suppressed, more));
+}
+
+void client_reject(struct client *client, const struct packet_connect *connect, uint8_t reason,
+                   enum connack_code code, const char *why)
 {
     bool v5 = client->version == PACKET_V5;
     struct packet packet = {.type = PACKET_CONNACK, .version = client->version};
@@ -26,7 +45,7 @@ void client_reject(struct client *client, uint8_t reason, enum connack_code code
         packet.properties = (struct property_set){.present = PROPERTY_BIT(PROPERTY_REASON_STRING),
                                                   .reason_string = bytes_of(why)};
     client->broker->refused++;
-    log_refusal(client, why);
+    log_refusal(client, connect, why);
     if (!client_send_packet(client, &packet)) {
         packet.properties.present = 0;
         client_send_packet(client, &packet);
@@ -41,10 +60,10 @@ static void reject_malformed(struct client *client, const struct packet *packet,
 {
     if (error->reason == REASON_UNSUPPORTED_VERSION) {
         client->version = packet->version > PACKET_V5 ? PACKET_V5 : PACKET_V311;
-        client_reject(client, error->reason, CONNACK_UNACCEPTABLE_VERSION, error->text);
+        client_reject(client, NULL, error->reason, CONNACK_UNACCEPTABLE_VERSION, error->text);
     } else if (packet->version == PACKET_V5) {
         client->version = PACKET_V5;
-        client_reject(client, error->reason, CONNACK_ACCEPTED, error->text);
+        client_reject(client, NULL, error->reason, CONNACK_ACCEPTED, error->text);
     } else {
         client_end(client, error->reason, error->text);
     }
@@ -58,9 +77,10 @@ static enum conn_next admit(struct client *client, const struct packet *packet)
     return client->state >= CLIENT_CLOSING ? CONN_HOLD : CONN_NEXT;
 }
 
-static enum conn_next not_authorized(struct client *client, const char *why)
+static enum conn_next not_authorized(struct client *client, const struct packet_connect *connect,
+                                     const char *why)
 {
-    client_reject(client, REASON_NOT_AUTHORIZED, CONNACK_NOT_AUTHORIZED, why);
+    client_reject(client, connect, REASON_NOT_AUTHORIZED, CONNACK_NOT_AUTHORIZED, why);
     return CONN_HOLD;
 }
 
@@ -69,13 +89,8 @@ static void checked(void *arg, bool ok)
 {
     struct client *client = arg;
     client->check = NULL;
-    if (ok) {
-        client->state = CLIENT_ADMITTED;
-        client_resume(client);
-    } else {
-        client_reject(client, REASON_BAD_USER_OR_PASSWORD, CONNACK_BAD_USER_OR_PASSWORD,
-                      "bad user name or password");
-    }
+    client->state = ok ? CLIENT_ADMITTED : CLIENT_DENIED;
+    client_resume(client);
 }
 
 // A thread does it: it is meant to take long. Nothing more is read from this client meanwhile.
@@ -85,7 +100,7 @@ static enum conn_next check_password(struct client *client, const struct packet_
     client->check = accounts_check(broker->accounts, broker->worker, client->username,
                                    connect->password, checked, client);
     if (!client->check) {
-        client_reject(client, REASON_SERVER_BUSY, CONNACK_SERVER_UNAVAILABLE,
+        client_reject(client, connect, REASON_SERVER_BUSY, CONNACK_SERVER_UNAVAILABLE,
                       "too many passwords are being checked");
         return CONN_HOLD;
     }
@@ -115,8 +130,9 @@ static enum conn_next identify(struct client *client, const struct packet *packe
     }
     if (broker->options->allow_anonymous)
         return admit(client, packet);
-    return not_authorized(client, connect->has_username ? "there is no password file"
-                                                        : "a user name is needed");
+    return not_authorized(client, connect,
+                          connect->has_username ? "there is no password file"
+                                                : "a user name is needed");
 }
 
 // ---- the packet ----
@@ -127,7 +143,7 @@ static bool id_check(struct client *client, const struct packet *packet)
     const struct packet_connect *connect = &packet->connect;
     if (connect->client_id.length > 0 || connect->clean_start || packet->version == PACKET_V5)
         return true;
-    client_reject(client, REASON_CLIENT_ID_NOT_VALID, CONNACK_IDENTIFIER_REJECTED,
+    client_reject(client, connect, REASON_CLIENT_ID_NOT_VALID, CONNACK_IDENTIFIER_REJECTED,
                   "no client identifier, and no clean session");
     return false;
 }
@@ -159,15 +175,20 @@ enum conn_next client_take_connect(struct client *client, const struct packet_fr
         return CONN_HOLD;
     if (client->state == CLIENT_ADMITTED)
         return admit(client, &packet);
-    wheel_stop(&client->timer);
+    if (client->state == CLIENT_DENIED) {
+        client_reject(client, &packet.connect, REASON_BAD_USER_OR_PASSWORD,
+                      CONNACK_BAD_USER_OR_PASSWORD, "bad user name or password");
+        return CONN_HOLD;
+    }
+    client_watch_held(client);
     if (client->broker->quiet) {
-        client_reject(client, REASON_SERVER_UNAVAILABLE, CONNACK_SERVER_UNAVAILABLE,
-                      "the broker is about to stop");
+        client_reject(client, &packet.connect, REASON_SERVER_UNAVAILABLE,
+                      CONNACK_SERVER_UNAVAILABLE, "the broker is about to stop");
         return CONN_HOLD;
     }
     if (property_has(&packet.properties, PROPERTY_AUTH_METHOD)) { // [MQTT-4.12.0-1]
-        client_reject(client, REASON_BAD_AUTHENTICATION_METHOD, CONNACK_NOT_AUTHORIZED,
-                      "there is no enhanced authentication");
+        client_reject(client, &packet.connect, REASON_BAD_AUTHENTICATION_METHOD,
+                      CONNACK_NOT_AUTHORIZED, "there is no enhanced authentication");
         return CONN_HOLD;
     }
     return id_check(client, &packet) ? identify(client, &packet) : CONN_HOLD;

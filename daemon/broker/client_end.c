@@ -1,6 +1,7 @@
 // How a client's connection ends: whose fault it is, what is said, and what becomes of the session.
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "broker/client_internal.h"
@@ -27,16 +28,32 @@ static void leave(struct client *client)
     session_detach(session);
 }
 
+// What is told apart where lines are held back: not the name in a certificate.
+static const char *cause_of(const char *why)
+{
+    const char *colon = strrchr(why, ':');
+    return colon ? colon : why;
+}
+
+// Certificates that are no good are for people to mend; other strangers are none of ours.
+static void log_stranger(struct client *client, const char *why)
+{
+    char text[CLIENT_TEXT_SIZE], more[LOG_MORE_SIZE];
+    uint64_t suppressed;
+    enum log_level level = strstr(why, "certificate") ? LOG_LEVEL_WARN : LOG_LEVEL_INFO;
+    if (log_cause_pass(&client->broker->refusals, cause_of(why), &suppressed))
+        log_write(level, "%s: %s closed: %s%s", client->broker->source.name,
+                  client_text(client, text), why, log_more(suppressed, more));
+}
+
 static void log_end(struct client *client, const char *why)
 {
     char text[CLIENT_TEXT_SIZE];
-    uint64_t more;
     if (client->session)
         log_info("%s: %s disconnected: %s", client->broker->source.name, client_text(client, text),
                  why);
-    else if (log_limit_pass(&client->broker->rubbish_limit, &more))
-        log_info("%s: %s closed: %s (%llu more lately)", client->broker->source.name,
-                 client_text(client, text), why, (unsigned long long)more);
+    else
+        log_stranger(client, why);
 }
 
 // [MQTT-4.13.2-1]; only once CONNACK has left, and a reason for people if there is room.
@@ -136,9 +153,7 @@ void client_free(struct client *client)
     client_send_fini(&client->send);
     conn_free(client->conn);
     window_fini(&client->window);
-    for (uint16_t i = 0; client->aliases && i < client->alias_count; i++)
-        free(client->aliases[i].topic);
-    free(client->aliases);
+    client_free_aliases(client);
     free(client->answer);
     free(client->username);
     free(client);
@@ -160,13 +175,22 @@ void clients_cut(struct broker *broker)
     }
 }
 
-// A password that was checked before counts as long as its entry is the same.
-static bool is_still_allowed(const struct client *client, const struct accounts *before)
+// Why it may not stay, or NULL. A password that was checked before counts as long as its entry is
+// the same.
+static const char *why_not(const struct client *client, const struct accounts *before)
 {
     const struct broker *broker = client->broker;
-    if (client->by_password)
-        return broker->accounts && accounts_same(before, broker->accounts, client->username);
-    return client->username || broker->options->allow_anonymous;
+    if (!client->by_password)
+        return client->username || broker->options->allow_anonymous
+                   ? NULL
+                   : "anonymous clients are no longer allowed";
+    if (!broker->accounts)
+        return "there is no password_file any more";
+    if (!accounts_has(broker->accounts, client->username))
+        return "its user is no longer in password_file";
+    return accounts_same(before, broker->accounts, client->username)
+               ? NULL
+               : "the password of its user was changed";
 }
 
 // A check under way begins anew with the CONNECT, which its connection holds.
@@ -183,10 +207,10 @@ void clients_check(struct broker *broker, const struct accounts *before)
 {
     list_each (node, &broker->all) {
         struct client *client = list_entry(node, struct client, node);
+        const char *why = client->session ? why_not(client, before) : NULL;
         if (client->state == CLIENT_CHECKING || client->state == CLIENT_ADMITTED)
             check_again(client);
-        else if (client->session && !is_still_allowed(client, before))
-            client_end(client, REASON_ADMINISTRATIVE_ACTION,
-                       "it is no longer allowed to be connected");
+        else if (why)
+            client_end(client, REASON_ADMINISTRATIVE_ACTION, why);
     }
 }

@@ -6,6 +6,7 @@
 #include "broker/client_internal.h"
 
 #define ID_BITS 16 // a message's ticket, and a wait for the state: the serial, then the identifier
+#define UNRELEASED_MAX 1000 // exchanges that a session may have while there is no memory
 
 static uint64_t ticket_of(const struct exchange *exchange)
 {
@@ -112,12 +113,14 @@ static void end_release(struct broker *broker, struct session *session, struct e
     if (exchange->waits > 0)
         return;
     struct client *client = client_of(session);
-    uint16_t packet_id = exchange->packet_id;
-    uint8_t reason = exchange->reason;
-    incoming_remove(session, packet_id);
+    const struct exchange ended = *exchange;
+    incoming_remove(session, ended.packet_id);
     if (!client)
         return;
-    send_pubcomp(client, packet_id, reason);
+    // A client that comes back repeats its PUBREL: with two answers the second would be taken for
+    // one to what comes next under the identifier.
+    if (client->id == ended.connection)
+        send_pubcomp(client, ended.packet_id, ended.reason);
     client_resume(client); // a PUBLISH may wait for its identifier
 }
 
@@ -253,12 +256,25 @@ static void refuse(struct client *client, const struct arrival *arrival, uint8_t
     client_count_unmapped(client, VERDICT_DROPPED);
 }
 
+// At PUBLISH [MQTT-4.3.3-10]: it is not kept until PUBREL, for it is to make room.
+static bool delete_retained(struct client *client, const struct arrival *arrival)
+{
+    struct publication *publication = client_publication(client, arrival);
+    bool stored = sessions_publish(client->broker->sessions, publication).stored;
+    publication_release(publication);
+    return stored;
+}
+
 static void begin(struct client *client, const struct arrival *arrival)
 {
     struct session *session = client->session;
-    bool wanted = client_is_wanted(client, arrival);
-    bool full = wanted && client_memory_full(client);
-    if (full && client->version == PACKET_V5 && !arrival->mapped) {
+    const struct packet_publish *publish = &arrival->packet->publish;
+    bool wanted = client_is_wanted(client, arrival), stored = false;
+    bool full = wanted && client->broker->memory.full;
+    if (full && publish->retain && publish->payload.length == 0) {
+        stored = delete_retained(client, arrival);
+    } else if (full && client_memory_full(client) && client->version == PACKET_V5 &&
+               !arrival->mapped) {
         refuse(client, arrival, REASON_QUOTA_EXCEEDED);
         return;
     }
@@ -269,6 +285,8 @@ static void begin(struct client *client, const struct arrival *arrival)
     exchange->reason = wanted || arrival->mapped ? REASON_SUCCESS : REASON_NO_MATCHING_SUBSCRIBERS;
     if (session->durable)
         put(client->broker, session, exchange);
+    else if (stored)
+        wait_for_state(client->broker, session, exchange);
     exchange->waits = (uint8_t)(exchange->waits + arrival->mapped);
     exchange->phase = exchange->waits > 0 ? EXCHANGE_PENDING : EXCHANGE_RECEIVED;
     client->outstanding++;
@@ -305,6 +323,9 @@ enum conn_next client_take_exactly_once(struct client *client, const struct arri
         refuse(client, arrival, REASON_NOT_AUTHORIZED);
     else if (exchange)
         repeat(client, arrival, exchange);
+    else if (incoming_count(client->session) >= UNRELEASED_MAX && client_memory_full(client))
+        return client_refuse(client, REASON_QUOTA_EXCEEDED,
+                             "too many messages without PUBREL, and no memory is left");
     else
         begin(client, arrival);
     return CONN_NEXT;
@@ -322,6 +343,7 @@ static void release(struct client *client, struct exchange *exchange)
     struct publication *publication = exchange->publication;
     bool stored = false;
     exchange->phase = EXCHANGE_RELEASING;
+    exchange->connection = client->id;
     exchange->reason = REASON_SUCCESS;
     if (publication)
         stored = sessions_publish(broker->sessions, publication).stored && !exchange->stored;
@@ -349,5 +371,7 @@ enum conn_next client_take_pubrel(struct client *client, const struct packet *pa
         send_pubcomp(client, packet_id, REASON_PACKET_ID_NOT_FOUND);
     else if (exchange->phase == EXCHANGE_RECEIVED)
         release(client, exchange);
+    else
+        exchange->connection = client->id;
     return CONN_NEXT;
 }

@@ -6,7 +6,8 @@
 
 #include "broker/client_internal.h"
 
-#define ASSIGNED_SIZE 32 // of a client identifier that we make up
+#define ASSIGNED_SIZE 32   // of a client identifier that we make up
+#define SMALL_CONNECT 1024 // bytes with which a will is no matter: connections are bounded
 
 // ---- what is granted ----
 
@@ -107,6 +108,7 @@ static void welcome(struct client *client)
     client->broker->counters.connects++;
     client->seen_ms = loop_now_ms();
     client->send.unsent_max = client->broker->options->unsent_bytes;
+    wheel_stop(&client->timer);
     client_keep_alive(client);
     session_pump(client->session);
     client_resume(client);
@@ -193,16 +195,35 @@ static bool is_allowed(struct client *client, const struct packet_connect *conne
     static const char reserved[] = BROKER_TAP_ID;
     if (connect->client_id.length >= sizeof reserved - 1 &&
         memcmp(connect->client_id.data, reserved, sizeof reserved - 1) == 0) {
-        client_reject(client, REASON_CLIENT_ID_NOT_VALID, CONNACK_IDENTIFIER_REJECTED,
+        client_reject(client, connect, REASON_CLIENT_ID_NOT_VALID, CONNACK_IDENTIFIER_REJECTED,
                       "its client identifier is the broker's own");
         return false;
     }
     if (connect->has_will && connect->will.topic.data[0] == '$') { // [MQTT-4.7.2-1]
-        client_reject(client, REASON_NOT_AUTHORIZED, CONNACK_NOT_AUTHORIZED,
+        client_reject(client, connect, REASON_NOT_AUTHORIZED, CONNACK_NOT_AUTHORIZED,
                       "its will is for a topic of the broker itself");
         return false;
     }
     return true;
+}
+
+// A new session, and a will, stay: when the memory is used up who has a session may come back, and
+// who leaves nothing may come, so that sensors go on.
+static bool is_affordable(struct client *client, const struct packet *packet,
+                          struct bytes client_id)
+{
+    struct broker *broker = client->broker;
+    if (!broker->memory.full)
+        return true;
+    const struct session *session = session_find(broker->sessions, client_id);
+    bool lasting = client->asked_expiry > 0 && broker->options->session_expiry > 0;
+    bool large_will = packet->connect.has_will && packet_size(packet) > SMALL_CONNECT;
+    if (!large_will && (!lasting || (session && session->durable)))
+        return true;
+    client_reject(client, &packet->connect, REASON_QUOTA_EXCEEDED, CONNACK_SERVER_UNAVAILABLE,
+                  large_will ? "no memory for its will: all memory in [broker] is in use"
+                             : "no memory for a new session: all memory in [broker] is in use");
+    return false;
 }
 
 void client_admit(struct client *client, const struct packet *packet)
@@ -216,6 +237,8 @@ void client_admit(struct client *client, const struct packet *packet)
     if (client->assigned)
         client_id = assign_id(assigned);
     take_limits(client, packet);
+    if (!is_affordable(client, packet, client_id))
+        return;
     bool durable = settle_session(client, packet, client_id);
     if (packet->connect.has_will)
         take_will(client, &packet->connect.will);

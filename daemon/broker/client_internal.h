@@ -15,6 +15,7 @@ enum client_state {
     CLIENT_NEW,      // no CONNECT yet
     CLIENT_CHECKING, // its password is being checked; the connection holds the CONNECT
     CLIENT_ADMITTED, // the password is right; CONNECT is about to come once more
+    CLIENT_DENIED,   // the password is wrong; CONNECT is about to come once more
     CLIENT_GREETING, // the session is there; CONNACK waits until it is in the state file
     CLIENT_UP,
     CLIENT_CLOSING, // nothing is taken any more, the last bytes are on their way
@@ -112,12 +113,16 @@ enum conn_next client_take_connect(struct client *client, const struct packet_fr
                                    struct bytes body);
 // CONNECT is allowed: takes over, finds or makes the session.
 void client_admit(struct client *client, const struct packet *packet);
-// Answers a CONNECT by a refusal, in the form of the client's version, and closes.
-void client_reject(struct client *client, uint8_t reason, enum connack_code code, const char *why);
+// Answers a CONNECT (NULL: it is malformed) by a refusal, in the form of the client's version, and
+// closes.
+void client_reject(struct client *client, const struct packet_connect *connect, uint8_t reason,
+                   enum connack_code code, const char *why);
 
 // ---- client_keepalive.c ----
 void client_timer_due(struct wheel_entry *entry);
 void client_keep_alive(struct client *client);
+// Looks now and then whether a client that is held, perhaps for long, is there still.
+void client_watch_held(struct client *client);
 
 // ---- client_message.c ----
 // What a PUBLISH or a will is for the broker's own subscribers; the caller's to release.
@@ -133,6 +138,7 @@ enum conn_next client_take_publish(struct client *client, const struct packet *p
 bool client_is_wanted(struct client *client, const struct arrival *arrival);
 // Whether there is no memory for publications, which is logged.
 bool client_memory_full(struct client *client);
+void client_free_aliases(struct client *client);
 // Counts a message that no mapping gets.
 void client_count_unmapped(struct client *client, enum verdict verdict);
 // Takes a message into the window.

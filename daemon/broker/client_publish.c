@@ -2,23 +2,47 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/mem.h"
-#include "base/mix.h"
 #include "broker/client_internal.h"
 
-#define ENTRY_SIZE 64 // what an unacknowledged message costs besides its bytes
+#define ENTRY_SIZE 64   // what an unacknowledged message costs besides its bytes
+#define SMALL_TOPIC 256 // an alias may have it though there is no memory: clients are bounded
 
 // ---- the topic ----
 
-static void alias_set(struct client *client, uint32_t number, struct bytes topic)
+// False where there is no memory for a long one: the connection was ended then.
+static bool alias_set(struct client *client, uint32_t number, struct bytes topic)
 {
+    struct budget *memory = &client->broker->memory;
     if (!client->aliases)
         client->aliases = mem_zalloc(client->alias_count * sizeof *client->aliases);
     struct topic_alias *alias = &client->aliases[number - 1];
+    if (alias->topic && bytes_equal((struct bytes){alias->topic, alias->length}, topic))
+        return true;
+    if (memory->full && topic.length > SMALL_TOPIC) {
+        client_end(client, REASON_QUOTA_EXCEEDED,
+                   "no memory for a topic alias: all memory in [broker] is in use");
+        return false;
+    }
+    budget_take(memory, topic.length);
+    budget_give(memory, alias->length);
     free(alias->topic);
     alias->topic = mem_alloc(topic.length);
     memcpy(alias->topic, topic.data, topic.length);
     alias->length = topic.length;
+    return true;
+}
+
+void client_free_aliases(struct client *client)
+{
+    if (!client->aliases)
+        return;
+    for (uint16_t i = 0; i < client->alias_count; i++) {
+        budget_give(&client->broker->memory, client->aliases[i].length);
+        free(client->aliases[i].topic);
+    }
+    free(client->aliases);
 }
 
 // False where the alias is no good: the connection was ended then [MQTT-3.3.2-9].
@@ -33,10 +57,8 @@ static bool topic_take(struct client *client, const struct packet *packet, struc
         client_end(client, REASON_TOPIC_ALIAS_INVALID, "a topic alias above the maximum");
         return false;
     }
-    if (topic->length > 0) {
-        alias_set(client, number, *topic);
-        return true;
-    }
+    if (topic->length > 0)
+        return alias_set(client, number, *topic);
     if (!client->aliases || !client->aliases[number - 1].topic) {
         client_end(client, REASON_PROTOCOL_ERROR, "a topic alias that was never set");
         return false;
@@ -49,17 +71,16 @@ static bool topic_take(struct client *client, const struct packet *packet, struc
 static bool may_publish(const struct client *client, struct bytes topic)
 {
     struct broker *broker = client->broker;
-    char text[CLIENT_TEXT_SIZE];
-    uint64_t more;
+    char text[CLIENT_TEXT_SIZE], more[LOG_MORE_SIZE];
+    uint64_t suppressed;
     if (topic.data[0] != '$' &&
         acl_allows(broker->acl, client->username, client->session->client_id, ACL_WRITE,
                    (const char *)topic.data, topic.length))
         return true;
-    if (log_limit_pass(&broker->denied_limit, &more))
-        log_warn("%s: %s may not publish to '%.*s' (%llu more lately): allow it in acl_file, or "
-                 "change the client",
+    if (log_limit_pass(&broker->denied_limit, &suppressed))
+        log_warn("%s: %s may not publish to '%.*s'%s: allow it in acl_file, or change the client",
                  broker->source.name, client_text(client, text), (int)topic.length,
-                 (const char *)topic.data, (unsigned long long)more);
+                 (const char *)topic.data, log_more(suppressed, more));
     return false;
 }
 
@@ -109,11 +130,12 @@ static enum room room_of(struct client *client, const struct arrival *arrival)
 
 static void log_memory_full(struct broker *broker)
 {
-    uint64_t more;
-    if (log_limit_pass(&broker->memory_limit, &more))
-        log_warn("%s: a message to subscribers is refused (%llu more lately): all %zu bytes of "
-                 "memory in [broker] are in use; raise it, or see which session is not read",
-                 broker->source.name, (unsigned long long)more, broker->memory.limit);
+    char more[LOG_MORE_SIZE];
+    uint64_t suppressed;
+    if (log_limit_pass(&broker->memory_limit, &suppressed))
+        log_warn("%s: a message to subscribers is refused%s: all %zu bytes of memory in [broker] "
+                 "are in use; raise it, or see which session is not read",
+                 broker->source.name, log_more(suppressed, more), broker->memory.limit);
 }
 
 bool client_is_wanted(struct client *client, const struct arrival *arrival)
@@ -130,21 +152,19 @@ bool client_memory_full(struct client *client)
     return client->broker->memory.full;
 }
 
-// Looks for subscribers once: whether there are any is only asked first where nobody could get it.
+// Looks for subscribers once. What would have to wait is refused while there is no memory; who
+// reads gets it all the same, and what is retained can be deleted.
 static struct routed route(struct client *client, const struct arrival *arrival)
 {
     struct sessions *sessions = client->broker->sessions;
     struct routed routed = {0};
     if (!arrival->packet->publish.retain && sessions->subscription_count == 0)
         return routed;
-    if (client->broker->memory.full) {
-        if (client_is_wanted(client, arrival) && client_memory_full(client))
-            routed.refused = routed.matched = 1;
-        return routed;
-    }
     struct publication *publication = client_publication(client, arrival);
     routed = sessions_publish(sessions, publication);
     publication_release(publication);
+    if (routed.refused > 0)
+        client_memory_full(client);
     return routed;
 }
 
@@ -173,8 +193,9 @@ static void take_at_most_once(struct client *client, const struct arrival *arriv
 
 static uint64_t content(const struct arrival *arrival)
 {
-    return mix_add(mix_add(arrival->packet->publish.qos, arrival->topic),
-                   arrival->packet->publish.payload);
+    const struct packet_publish *publish = &arrival->packet->publish;
+    uint64_t hash = hash_add(publish->qos, arrival->topic.data, arrival->topic.length);
+    return hash_add(hash, publish->payload.data, publish->payload.length);
 }
 
 void client_push(struct client *client, const struct arrival *arrival, uint8_t waits,
@@ -204,6 +225,16 @@ static void publish_durable(void *arg, uint64_t client_id, uint64_t ticket)
     client_later(client);
 }
 
+// Who is told that a message which is in the database was refused would send it again.
+static uint8_t accepted(const struct arrival *arrival, const struct routed *routed)
+{
+    if (arrival->mapped)
+        return REASON_SUCCESS;
+    if (routed->refused > 0)
+        return REASON_QUOTA_EXCEEDED;
+    return routed->matched > 0 ? REASON_SUCCESS : REASON_NO_MATCHING_SUBSCRIBERS;
+}
+
 static void take_at_least_once(struct client *client, const struct arrival *arrival)
 {
     struct broker *broker = client->broker;
@@ -212,9 +243,7 @@ static void take_at_least_once(struct client *client, const struct arrival *arri
     uint64_t ticket;
     if (arrival->allowed) {
         routed = route(client, arrival);
-        reason = routed.refused > 0                        ? REASON_QUOTA_EXCEEDED
-                 : routed.matched == 0 && !arrival->mapped ? REASON_NO_MATCHING_SUBSCRIBERS
-                                                           : REASON_SUCCESS;
+        reason = accepted(arrival, &routed);
     }
     bool stored = routed.stored && !state_is_durable(broker->state);
     waits = (uint8_t)(stored + arrival->mapped);
@@ -230,13 +259,13 @@ static void take_at_least_once(struct client *client, const struct arrival *arri
 
 // ---- the packet ----
 
-// The identifier is of a message that we have and have not acknowledged: the same once more, or an
-// error.
+// The identifier is of a message that we have and have not acknowledged: the same once more (which
+// QoS 2 allows without DUP too [MQTT-4.3.3-10]), or an error.
 static enum conn_next take_redelivered(struct client *client, const struct arrival *arrival)
 {
     const struct packet_publish *publish = &arrival->packet->publish;
     const struct window_entry *entry = window_find(&client->window, publish->packet_id, NULL);
-    if (!publish->dup || entry->hash != content(arrival))
+    if (entry->hash != content(arrival) || (publish->qos == 1 && !publish->dup))
         return client_refuse(client, REASON_PROTOCOL_ERROR,
                              "a PUBLISH with the packet identifier of an unacknowledged one");
     count_publish(client, publish);
@@ -251,8 +280,10 @@ static enum conn_next take_acknowledged(struct client *client, const struct arri
     if (window_holds(&client->window, publish->packet_id))
         return take_redelivered(client, arrival);
     enum room room = room_of(client, arrival);
-    if (room == ROOM_LATER)
+    if (room == ROOM_LATER) {
+        client_watch_held(client);
         return client_hold(client);
+    }
     if (room == ROOM_NEVER)
         return client_refuse(client, REASON_RECEIVE_MAXIMUM_EXCEEDED,
                              "more unacknowledged messages than Receive Maximum");

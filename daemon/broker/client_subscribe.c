@@ -19,6 +19,32 @@ static uint32_t identifier(const struct packet *packet)
     return property_has(set, PROPERTY_SUBSCRIPTION_ID) ? set->subscription_id : 0;
 }
 
+// Why a filter is refused, and what to do.
+static const char *refusal(const struct client *client, uint8_t code)
+{
+    const struct session *session = client->session;
+    const struct sessions *sessions = session->sessions;
+    if (code == REASON_NOT_AUTHORIZED)
+        return "allow it in acl_file, or change the client";
+    if (code != REASON_QUOTA_EXCEEDED)
+        return "it is no valid filter, change the client";
+    if (sessions->budget->full)
+        return "all memory in [broker] is in use, raise it";
+    return session->subscription_count >= sessions->limits.subscriptions
+               ? "it has too many already, raise subscriptions in [broker]"
+               : "it has too many levels, change the client";
+}
+
+static void log_refused(const struct client *client, struct bytes filter, uint8_t code)
+{
+    char text[CLIENT_TEXT_SIZE], more[LOG_MORE_SIZE];
+    uint64_t suppressed;
+    if (log_limit_pass(&client->broker->subscribe_limit, &suppressed))
+        log_warn("%s: %s may not subscribe to '%.*s'%s: %s", client->broker->source.name,
+                 client_text(client, text), (int)filter.length, (const char *)filter.data,
+                 log_more(suppressed, more), refusal(client, code));
+}
+
 // One code for one filter, in order [MQTT-3.9.3-1].
 static uint8_t change(struct client *client, const struct packet *packet,
                       const struct packet_filter *filter, bool *is_new)
@@ -28,6 +54,8 @@ static uint8_t change(struct client *client, const struct packet *packet,
         return session_unsubscribe(session, filter->filter) ? REASON_SUCCESS
                                                             : REASON_NO_SUBSCRIPTION_EXISTED;
     uint8_t code = session_subscribe(session, filter, identifier(packet), is_new);
+    if (code >= SUBACK_FAILURE)
+        log_refused(client, filter->filter, code);
     return client->version == PACKET_V311 && code >= SUBACK_FAILURE ? SUBACK_FAILURE : code;
 }
 

@@ -35,34 +35,52 @@ struct exchange *incoming_find(const struct session *session, uint16_t packet_id
     return exchange->packet_id == packet_id ? exchange : NULL;
 }
 
-static struct incoming *incoming_new(void)
+// Charged to the budget of the sessions.
+static struct exchange *places_new(const struct session *session, size_t count)
+{
+    budget_take(session->sessions->budget, count * sizeof(struct exchange));
+    return mem_zalloc(count * sizeof(struct exchange));
+}
+
+static void places_free(const struct session *session, struct exchange *places, size_t count)
+{
+    free(places);
+    budget_give(session->sessions->budget, count * sizeof *places);
+}
+
+static struct incoming *incoming_new(const struct session *session)
 {
     struct incoming *incoming = mem_zalloc(sizeof *incoming);
-    incoming->places = mem_zalloc(CAPACITY_MIN * sizeof *incoming->places);
+    incoming->places = places_new(session, CAPACITY_MIN);
     incoming->mask = CAPACITY_MIN - 1;
     return incoming;
 }
 
-static void grow(struct incoming *incoming)
+static void grow(const struct session *session, struct incoming *incoming)
 {
     struct exchange *old = incoming->places;
     uint32_t old_size = incoming->mask + 1;
-    incoming->places = mem_zalloc(2 * (size_t)old_size * sizeof *incoming->places);
+    incoming->places = places_new(session, 2 * (size_t)old_size);
     incoming->mask = 2 * old_size - 1;
     for (uint32_t i = 0; i < old_size; i++)
         if (old[i].packet_id != 0)
             incoming->places[place_of(incoming, old[i].packet_id)] = old[i];
-    free(old);
+    places_free(session, old, old_size);
+}
+
+uint32_t incoming_count(const struct session *session)
+{
+    return session->incoming ? session->incoming->count : 0;
 }
 
 struct exchange *incoming_add(struct session *session, uint16_t packet_id)
 {
     assert(packet_id != 0 && !incoming_find(session, packet_id));
     if (!session->incoming)
-        session->incoming = incoming_new();
+        session->incoming = incoming_new(session);
     struct incoming *incoming = session->incoming;
     if (2 * (incoming->count + 1) > incoming->mask + 1)
-        grow(incoming);
+        grow(session, incoming);
     struct exchange *exchange = &incoming->places[place_of(incoming, packet_id)];
     *exchange = (struct exchange){.packet_id = packet_id, .serial = ++incoming->last_serial};
     incoming->count++;
@@ -107,7 +125,7 @@ void incoming_free(struct session *session)
         return;
     for (size_t at = 0; at <= incoming->mask; at++)
         publication_release(incoming->places[at].publication);
-    free(incoming->places);
+    places_free(session, incoming->places, incoming->mask + (size_t)1);
     free(incoming);
     session->incoming = NULL;
 }

@@ -18,6 +18,7 @@ enum exchange_phase {
 
 struct exchange {
     struct publication *publication; // to deliver at PUBREL; NULL: nobody wants it
+    uint64_t connection;             // the client's id that PUBREL came from, last
     uint32_t serial;                 // of this exchange among all that had its identifier
     uint16_t packet_id;
     uint8_t phase;
@@ -30,6 +31,7 @@ struct exchange {
 };
 
 struct exchange *incoming_find(const struct session *session, uint16_t packet_id);
+uint32_t incoming_count(const struct session *session);
 // The pointer is valid until the next add or remove. There is none with this identifier.
 struct exchange *incoming_add(struct session *session, uint16_t packet_id);
 void incoming_remove(struct session *session, uint16_t packet_id);

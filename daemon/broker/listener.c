@@ -40,11 +40,12 @@ static void bound_silence(int fd, uint32_t seconds)
 
 static void log_crowd(struct broker *broker)
 {
-    uint64_t more;
-    if (log_limit_pass(&broker->refused_limit, &more))
-        log_warn("%s: a connection is refused (%llu more lately): there are %zu already; raise "
-                 "connections in [broker]",
-                 broker->source.name, (unsigned long long)more, broker->connections);
+    char more[LOG_MORE_SIZE];
+    uint64_t suppressed;
+    if (log_limit_pass(&broker->crowd_limit, &suppressed))
+        log_warn("%s: a connection is refused%s: there are %zu already; raise connections in "
+                 "[broker]",
+                 broker->source.name, log_more(suppressed, more), broker->connections);
 }
 
 static void accepted(struct evconnlistener *socket, evutil_socket_t fd, struct sockaddr *from,
@@ -77,7 +78,7 @@ static void accept_failed(struct evconnlistener *socket, void *arg)
 {
     struct listener *listener = arg;
     struct broker *broker = listener->broker;
-    if (log_limit_pass(&broker->refused_limit, NULL))
+    if (log_limit_pass(&broker->accept_limit, NULL))
         log_error("%s: cannot accept a connection: %s; trying again in a second%s",
                   broker->source.name, strerror(errno),
                   errno == EMFILE ? " (raise LimitNOFILE= of the service, or lower connections in "
@@ -212,14 +213,30 @@ static bool find_entry(const struct broker *broker, int fd, size_t *index)
     return false;
 }
 
+static void describe(int fd, char *text, size_t size)
+{
+    struct sockaddr_storage bound = {0};
+    socklen_t length = sizeof bound;
+    char host[INET6_ADDRSTRLEN + 16], port[8];
+    bool known = getsockname(fd, (struct sockaddr *)&bound, &length) == 0 &&
+                 getnameinfo((struct sockaddr *)&bound, length, host, sizeof host, port,
+                             sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) == 0;
+    if (known && bound.ss_family != AF_UNIX)
+        snprintf(text, size, bound.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
+    else
+        snprintf(text, size, "number %d", fd);
+}
+
 static bool take_passed(struct broker *broker, int fd, char **error)
 {
     size_t index;
     if (!find_entry(broker, fd, &index)) {
-        *error = mem_printf("socket %d that systemd passes is of no entry of listen in [broker]: "
-                            "give it the address and port of one in sensorlogd.socket "
+        char text[INET6_ADDRSTRLEN + 32];
+        describe(fd, text, sizeof text);
+        *error = mem_printf("socket %s, which systemd passes, is of no entry of listen in "
+                            "[broker]: give it the address and port of one in sensorlogd.socket "
                             "(ListenStream=), or remove it there",
-                            fd);
+                            text);
         return false;
     }
     const struct broker_listen *entry = &broker->options->listens[index];

@@ -209,6 +209,7 @@ void session_resume(struct session *session, const char *username, uint8_t versi
     free(session->username);
     session->username = username ? mem_strdup(username) : NULL;
     session->version = version;
+    queue_judge(session);
     session_set_expiry(session, expiry);
 }
 

@@ -35,6 +35,9 @@ bool session_may_receive(const struct session *session, const struct publication
 void queue_load(struct session *session, const struct delivery *stored);
 // The connection has ended: what was in flight is to be sent again, QoS 0 is forgotten.
 void queue_rewind(struct session *session);
+// Somebody comes, perhaps another user, perhaps after a reload of the ACL: what the session may not
+// receive any more is dropped. Nothing is in flight.
+void queue_judge(struct session *session);
 void queue_clear(struct session *session);
 
 // ---- session_publish.c ----

@@ -212,14 +212,24 @@ bool session_may_receive(const struct session *session, const struct publication
                       (const char *)publication->topic.data, publication->topic.length);
 }
 
-// What is in flight does not count, and if nothing is queued one message of any size may be.
+// Who is there, and has taken all that it was sent: one more message to it does not stay for long.
+static bool takes_at_once(const struct session *session)
+{
+    struct sink *sink = session->sink;
+    return session->queue_count == 0 && sink && sink->calls->ready(sink);
+}
+
+// What is in flight does not count, and if nothing is queued one message of any size may be. What
+// others leave lying until the memory is used up is nothing to those who read.
 bool session_has_room(const struct session *session, const struct delivery *copy)
 {
     const struct sessions *sessions = session->sessions;
     const struct session_limits *limits = &sessions->limits;
     uint32_t waiting = session->queue_count - session->sent_count;
-    if (sessions->budget->full || session->queue_count >= PACKET_IDS)
+    if (session->queue_count >= PACKET_IDS)
         return false;
+    if (sessions->budget->full)
+        return takes_at_once(session);
     if (copy->snapshot || waiting <= session->snapshot_count)
         return true;
     return waiting - session->snapshot_count < limits->queued_messages &&
@@ -229,18 +239,19 @@ bool session_has_room(const struct session *session, const struct delivery *copy
 static void complain(const struct session *session)
 {
     struct sessions *sessions = session->sessions;
-    uint64_t more;
-    if (!log_limit_pass(&sessions->full_log, &more))
+    char more[LOG_MORE_SIZE];
+    uint64_t suppressed;
+    if (!log_limit_pass(&sessions->full_log, &suppressed))
         return;
     const char *cure = "let it read faster, or raise queued_messages and queued_bytes";
     if (sessions->budget->full)
         cure = "the memory of all sessions is used up: raise memory";
     else if (!session->sink)
         cure = "let it come back, end its session, or raise queued_messages and queued_bytes";
-    log_warn("client '%s': no room for a message to it behind %u others (%zu bytes), it is refused "
-             "(so were %llu more lately): %s in [broker]",
+    log_warn("client '%s': no room for a message to it behind %u others (%zu bytes), it is "
+             "refused%s: %s in [broker]",
              session->client_id, session->queue_count, session->queued_bytes,
-             (unsigned long long)more, cure);
+             log_more(suppressed, more), cure);
 }
 
 // Straight to the sink, unless others of QoS 0 wait: those are snapshots of retained messages and
@@ -253,6 +264,9 @@ static void deliver_zero(struct session *session, const struct delivery *copy)
     } else if ((copy->snapshot || session->zero_count > 0) && session_has_room(session, copy)) {
         append(session, copy)->ready = true;
         session_pump(session);
+    } else if (copy->snapshot) {
+        drop(session, &session->sessions->counters.dropped_full);
+        complain(session);
     } else {
         drop(session, &session->sessions->counters.dropped_slow);
     }
@@ -390,23 +404,53 @@ void queue_load(struct session *session, const struct delivery *stored)
     session->next_packet_id = next_id(stored->packet_id);
 }
 
-void queue_rewind(struct session *session)
+// Leaves those in the queue that are to stay. Nothing is in flight, or all of it ends here.
+static void sift(struct session *session, bool (*stays)(struct session *, struct delivery *))
 {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < session->queue_count; i++) {
         struct delivery *delivery = at(session, i);
-        if (delivery->qos == 0) {
+        if (stays(session, delivery))
+            *at(session, kept++) = *delivery;
+        else
             forget(session, delivery);
-            continue;
-        }
-        delivery->dup |= delivery->sent;
-        delivery->sent = false;
-        *at(session, kept++) = *delivery;
     }
     session->queue_count = kept;
-    session->sent_count = 0;
     if (session->queue && kept == 0)
         ring_free(session);
+}
+
+static bool outlives_connection(struct session *session, struct delivery *delivery)
+{
+    (void)session;
+    if (delivery->qos == 0)
+        return false;
+    delivery->dup |= delivery->sent;
+    delivery->sent = false;
+    return true;
+}
+
+void queue_rewind(struct session *session)
+{
+    sift(session, outlives_connection);
+    session->sent_count = 0;
+}
+
+static bool may_still_go(struct session *session, struct delivery *delivery)
+{
+    struct sessions *sessions = session->sessions;
+    if (!delivery->publication || session_may_receive(session, delivery->publication))
+        return true;
+    drop(session, &sessions->counters.dropped_denied);
+    if (session->durable)
+        state_drop_delivery(sessions->state, session->id, delivery->packet_id,
+                            delivery->publication);
+    return false;
+}
+
+void queue_judge(struct session *session)
+{
+    sift(session, may_still_go);
 }
 
 void queue_clear(struct session *session)

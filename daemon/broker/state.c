@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "broker/state_internal.h"
 #include "broker/state_write.h"
 
@@ -72,6 +73,7 @@ static struct state *new_state(struct loop *loop, struct budget *budget)
     state->budget = budget;
     state->task = loop_task_new(loop, turn_ended, state);
     state->next_publication_id = 1;
+    state->seed = hash_seed();
     return state;
 }
 
@@ -106,6 +108,7 @@ static bool open_file(struct state *state, struct loop *loop, char **error)
         .path = state->path,
         .what = "broker state",
         .holds = "the sessions, the messages that wait for them, and the retained messages",
+        .lacks = "no sessions, no messages that wait for them, no retained messages",
         .application_id = STATE_APPLICATION_ID,
         .migrations = state_migrations,
         .migration_count = STATE_VERSION,

@@ -21,8 +21,7 @@ enum state_op_kind {
     STATE_DELIVERY_GONE,
     STATE_INCOMING,
     STATE_INCOMING_GONE,
-    STATE_RETAINED,
-    STATE_RETAINED_GONE,
+    STATE_RETAINED, // data: the topic; publication NULL: it is gone
 };
 
 struct state_op {

@@ -10,7 +10,8 @@ static const struct {
     const char *sql;  // ?1: now, where it is about what has expired
 } cleanings[] = {
 #define NO_SESSION " WHERE session NOT IN (SELECT id FROM session)"
-#define NO_PUBLICATION " WHERE publication NOT IN (SELECT id FROM publication)"
+#define NO_PUBLICATION                                                                             \
+    " WHERE publication IS NOT NULL AND publication NOT IN (SELECT id FROM publication)"
 #define EXPIRED "publication IN (SELECT id FROM publication WHERE expires_us <= ?1)"
     {"subscriptions of sessions that are not there", "DELETE FROM subscription" NO_SESSION},
     {"wills of sessions that are not there", "DELETE FROM will" NO_SESSION},

@@ -15,6 +15,7 @@ struct state {
     struct state_batch *flying; // at the disk; NULL: none
     struct state_batch *spare;  // NULL while one is flying
     int64_t next_publication_id;
+    uint64_t seed; // of hashes of topics
 };
 
 // Whether anything is kept at all; then what is added to the open batch will be written.

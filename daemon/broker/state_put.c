@@ -1,6 +1,7 @@
 // The writes: what happens becomes an operation of the open batch.
 #include <string.h>
 
+#include "base/hash.h"
 #include "broker/state_internal.h"
 
 // Its identifier in the file; the row is made with the first reference.
@@ -149,18 +150,39 @@ void state_drop_incoming(struct state *state, uint64_t session, uint16_t packet_
             publication ? publication->id : 0;
 }
 
+// Two topics of one hash follow each other unreplaced.
+static struct state_op *find_retained(struct state *state, struct bytes topic)
+{
+    uint64_t hash = hash_add(state->seed, topic.data, topic.length);
+    struct state_op *op = state_batch_find(state->open, STATE_RETAINED, hash, 0);
+    if (op && bytes_equal((struct bytes){op->data, op->length}, topic))
+        return op;
+    void *copy = state_batch_copy(state->open, topic.data, topic.length);
+    op = op ? state_batch_add(state->open, STATE_RETAINED, hash, 0)
+            : state_batch_add_findable(state->open, STATE_RETAINED, hash, 0);
+    op->data = copy;
+    op->length = (uint32_t)topic.length;
+    return op;
+}
+
+// NULL: it is gone. Of several in a batch the last counts, so that who says the same thing again
+// and again, and waits for no acknowledgement, fills no memory.
+static void set_retained(struct state *state, struct bytes topic, struct publication *publication)
+{
+    if (!state_begin_write(state))
+        return;
+    struct state_op *op = find_retained(state, topic);
+    struct publication *before = op->publication;
+    op->publication = store(state, publication);
+    publication_release(before);
+}
+
 void state_put_retained(struct state *state, struct publication *publication)
 {
-    if (state_begin_write(state))
-        state_batch_add(state->open, STATE_RETAINED, 0, 0)->publication = store(state, publication);
+    set_retained(state, publication->topic, publication);
 }
 
 void state_drop_retained(struct state *state, struct bytes topic)
 {
-    if (!state_begin_write(state))
-        return;
-    void *copy = state_batch_copy(state->open, topic.data, topic.length);
-    struct state_op *op = state_batch_add(state->open, STATE_RETAINED_GONE, 0, 0);
-    op->data = copy;
-    op->length = (uint32_t)topic.length;
+    set_retained(state, topic, NULL);
 }

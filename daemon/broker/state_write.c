@@ -302,9 +302,8 @@ static bool write_op(struct state_writer *writer, const struct state_op *op)
     case STATE_INCOMING_GONE:
         return drop_row_of(writer, op, DROP_INCOMING_OF, FIND_INCOMING, DROP_INCOMING);
     case STATE_RETAINED:
-        return put_retained(writer, op->publication);
-    case STATE_RETAINED_GONE:
-        return drop_retained(writer, (struct bytes){op->data, op->length});
+        return op->publication ? put_retained(writer, op->publication)
+                               : drop_retained(writer, (struct bytes){op->data, op->length});
     }
     return true;
 }

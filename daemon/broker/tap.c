@@ -82,10 +82,12 @@ struct broker_tap *broker_tap_new(struct broker *broker, const char *name,
     struct broker_tap *tap = mem_alloc(sizeof *tap);
     char *client_id = mem_printf(BROKER_TAP_ID "%s", name);
     struct session *session = session_find(broker->sessions, bytes_of(client_id));
-    if (session)
+    if (session) {
+        session->internal = true; // before: what it has queued is under no ACL either
         session_resume(session, NULL, PACKET_V5, UINT32_MAX);
-    else
+    } else {
         session = session_new(broker->sessions, bytes_of(client_id), NULL, PACKET_V5, UINT32_MAX);
+    }
     *tap = (struct broker_tap){.sink = {.calls = &sink_calls, .window = window},
                                .broker = broker,
                                .session = session,

@@ -60,6 +60,17 @@ static bool is_itself(const struct checker *checker, const char *host, uint16_t 
     return false;
 }
 
+// It works for now: no mistake, but it must be known in time.
+static void warn_of_expiry(const struct checker *checker, const char *path)
+{
+    const struct place *place =
+        places_find(checker->places, checker->section, checker->index, "certificate_file");
+    char *text = path && place ? tls_expiry(path) : NULL;
+    if (text)
+        log_warn("%s:%d: certificate_file: %s", place->file, place->line, text);
+    free(text);
+}
+
 // Loads the certificates, where all files were found and nothing is missing.
 static void check_certificates(const struct checker *checker, const struct tls_options *options)
 {
@@ -90,6 +101,8 @@ static void check_certificates(const struct checker *checker, const struct tls_o
     }
     if (error)
         add(checker, key, "%s%s%s", key ? key : "", key ? ": " : "", error);
+    else
+        warn_of_expiry(checker, options->certificate_file);
     free(error);
 }
 
@@ -235,6 +248,8 @@ static void check_sizes(const struct checker *checker, const struct broker_optio
         add(checker, "packet_size", "packet_size is greater than memory of [broker]");
 }
 
+#define MISSING "state: the directory %s; it must be there, or 'state =' keeps nothing"
+
 static void check_state(const struct checker *checker, struct broker_options *options)
 {
     const char *directory = checker->settings->state.directory;
@@ -247,9 +262,10 @@ static void check_state(const struct checker *checker, struct broker_options *op
                    : slash ? mem_strndup(options->state, (size_t)(slash - options->state))
                            : mem_strdup(".");
     char *flaw = pathflaw_directory(parent);
-    if (flaw)
-        add(checker, "state",
-            "state: the directory %s; it must be there, or 'state =' keeps nothing", flaw);
+    if (flaw && given(checker, "state"))
+        add(checker, "state", MISSING, flaw);
+    else if (flaw)
+        checker->settings->state.flaw = mem_printf("[broker] " MISSING, flaw);
     free(flaw);
     free(parent);
 }

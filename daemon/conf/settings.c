@@ -297,6 +297,7 @@ void settings_fini(struct settings *settings)
     free(settings->forwards);
     listen_list_free(settings->broker.listens, settings->broker.listen_count);
     free(settings->broker.name);
+    free(settings->state.flaw);
     free(settings->mappings.file);
     for (size_t i = 0; sections[i]; i++) {
         if (!sections[i]->named)

@@ -45,6 +45,7 @@ struct settings {
     } mappings;
     struct {
         char *directory; // for what must outlive the process; NULL: nowhere
+        char *flaw;      // why the broker cannot keep its state at the default place; NULL: it can
     } state;
     struct {
         int64_t outage_after_ms;

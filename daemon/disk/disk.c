@@ -20,8 +20,8 @@ enum {
     RETRY_MS = 100,
     RETRY_MAX_MS = 5000,
     LOG_INTERVAL_MS = 60000,
-    STOP_MS = 2000, // for what fails, at the end
-    HANG_MS = 2000, // for a call that does not return
+    STOP_MS = 500, // for what fails, at the end: with what comes before, 10 s are the bound
+    HANG_MS = 500, // for a call that does not return
 };
 
 struct job {

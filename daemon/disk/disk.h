@@ -20,6 +20,7 @@ struct disk_options {
     const char *path;              // of the database; its directory must exist
     const char *what;              // for log lines: "broker state"
     const char *holds;             // what is lost without the file: "all sessions"
+    const char *lacks;             // what a new file has not: "no sessions"
     uint32_t application_id;       // a file with another one is not ours
     const char *const *migrations; // SQL, number n raises PRAGMA user_version from n to n + 1
     size_t migration_count;
@@ -27,9 +28,9 @@ struct disk_options {
 
 // Opens or creates (mode 0600) the file, locks it against a second process, checks it (quick_check)
 // and migrates it. NULL with *error, which the caller frees and which says what to do: damaged, not
-// a database, not ours, of a newer release, in use, not writable, disk full.
+// a database, not ours, of a newer release, in use, not writable, disk full, gone from its log.
 struct disk *disk_open(struct loop *loop, const struct disk_options *options, char **error);
-// Waits until all that was submitted is durable, or cannot be (at most a few seconds), finalizes
+// Waits until all that was submitted is durable, or cannot be (at most a second), finalizes
 // the statements that were prepared, and closes. done is no longer called. Not from within done.
 // False: the thread hangs in the kernel and is left behind, with the args of its jobs.
 bool disk_close(struct disk *disk);

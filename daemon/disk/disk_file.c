@@ -4,9 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <pwd.h>
 #include <sqlite3.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -24,19 +27,56 @@ struct opening {
 
 // ---- what is wrong, and what to do ----
 
+static bool ends_in(const char *path, const char *end)
+{
+    size_t length = strlen(path), end_length = strlen(end);
+    return length >= end_length && strcmp(path + length - end_length, end) == 0;
+}
+
+static const struct passwd *daemon_user(void)
+{
+    return getpwuid(geteuid());
+}
+
+static char *must_be_writable(const struct disk_options *options)
+{
+    const struct passwd *user = daemon_user();
+    return mem_printf("%s, the file beside it that ends in -wal, and its directory must belong to "
+                      "the daemon's user (%s), or be writable for it",
+                      options->path, user ? user->pw_name : "which has no name");
+}
+
+// Around a shell command: a user who cannot log in needs sudo. Within double quotes the command has
+// nothing that they change.
+static void as_daemon(char before[], size_t size, const char **after)
+{
+    const struct passwd *user = daemon_user();
+    bool service =
+        user && (ends_in(user->pw_shell, "/nologin") || ends_in(user->pw_shell, "/false"));
+    *before = '\0';
+    *after = "";
+    if (!service)
+        return;
+    snprintf(before, size, "sudo -u %s sh -c \"", user->pw_name);
+    *after = "\"";
+}
+
 // Debian's sqlite3 has no .recover. It ends a .dump of a damaged file with ROLLBACK, and leaves out
 // what PRAGMA says.
 static char *damaged(const struct disk_options *options, int64_t version, const char *detail)
 {
-    const char *path = options->path;
+    const char *path = options->path, *after;
+    char before[128];
+    as_daemon(before, sizeof before, &after);
     return mem_printf(
         "the file is damaged (%s). With the daemon stopped, what can be read of it goes into a new "
-        "file by: "
-        "{ echo 'PRAGMA application_id=%u; PRAGMA user_version=%lld;'; sqlite3 '%s' .dump | "
-        "sed 's/^ROLLBACK.*/COMMIT;/'; } | sqlite3 '%s.new'; "
+        "file by this command, which needs the package sqlite3: "
+        "%s{ echo 'PRAGMA application_id=%u; PRAGMA user_version=%lld;'; sqlite3 '%s' .dump | "
+        "sed 's/^ROLLBACK.*/COMMIT;/'; } | sqlite3 '%s.new'%s; "
         "then put it in the old one's place, and remove %s-wal. Or move both away, and begin "
         "without them: %s are lost then",
-        detail, options->application_id, (long long)version, path, path, path, options->holds);
+        detail, before, options->application_id, (long long)version, path, path, after, path,
+        options->holds);
 }
 
 static char *not_a_database(const struct disk_options *options)
@@ -53,6 +93,14 @@ static char *input_output(struct sqlite3 *db)
                       sqlite3_errmsg(db), number ? strerror(number) : "no details");
 }
 
+static char *no_access(const struct disk_options *options, const char *what, const char *why)
+{
+    char *cure = must_be_writable(options);
+    char *text = mem_printf("the file %s (%s): %s", what, why, cure);
+    free(cure);
+    return text;
+}
+
 char *disk_file_problem(struct sqlite3 *db, const struct disk_options *options)
 {
     switch (sqlite3_errcode(db) & 0xFF) {
@@ -64,13 +112,9 @@ char *disk_file_problem(struct sqlite3 *db, const struct disk_options *options)
         return mem_printf("the disk is full (%s): make room there", sqlite3_errmsg(db));
     case SQLITE_READONLY:
     case SQLITE_PERM:
-        return mem_printf("the file cannot be written (%s): it, and its directory, must be "
-                          "writable for the daemon's user, on a file system that is not read-only",
-                          sqlite3_errmsg(db));
+        return no_access(options, "or its file system cannot be written", sqlite3_errmsg(db));
     case SQLITE_CANTOPEN:
-        return mem_printf("the file, or the one beside it that ends in -wal, cannot be opened "
-                          "(%s): the directory must be writable for the daemon's user",
-                          strerror(sqlite3_system_errno(db)));
+        return no_access(options, "cannot be opened", strerror(sqlite3_system_errno(db)));
     case SQLITE_CORRUPT:
         return damaged(options, (int64_t)options->migration_count, sqlite3_errmsg(db));
     case SQLITE_NOTADB:
@@ -124,17 +168,49 @@ static bool sync_directory(const char *path)
     return synced;
 }
 
+static char *cannot_create(const struct disk_options *options, int number)
+{
+    if (number != ENOENT)
+        return no_access(options, "cannot be created", strerror(number));
+    return mem_printf("the file cannot be created (%s): its directory must be there",
+                      strerror(number));
+}
+
+static bool is_empty(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 ? status.st_size == 0 : errno == ENOENT;
+}
+
+// SQLite takes a log beside a file that is missing or empty for a remnant, and deletes it: what was
+// committed and has not been moved into the file yet would be gone.
+static bool has_its_log(struct opening *opening)
+{
+    const struct disk_options *options = opening->options;
+    char *path = realpath(options->path, NULL); // beside that one is the log
+    char *log = mem_printf("%s-wal", path ? path : options->path);
+    bool alone = is_empty(options->path) && !is_empty(log);
+    free(path);
+    if (alone)
+        refuse(opening,
+               mem_printf("the file is missing or empty, but its log %s is there, which is of no "
+                          "use without it: move the file back beside it, both as they were "
+                          "together. Or move the log away too, and begin anew: %s are lost then",
+                          log, options->holds));
+    free(log);
+    return !alone;
+}
+
 // A file that is there is not opened here: closing it would drop the locks that this process may
 // have on it.
 static bool make_file(struct opening *opening)
 {
     const char *path = opening->options->path;
+    if (!has_its_log(opening))
+        return false;
     int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, MODE);
     if (fd < 0 && errno != EEXIST)
-        return refuse(
-            opening, mem_printf("the file cannot be created (%s): its directory must be there, and "
-                                "be writable for the daemon's user",
-                                strerror(errno)));
+        return refuse(opening, cannot_create(opening->options, errno));
     if (fd >= 0) {
         close(fd);
         if (!sync_directory(path))
@@ -152,8 +228,7 @@ static bool connect_file(struct opening *opening)
     if (sqlite3_open_v2(opening->path, &opening->db, flags, NULL) != SQLITE_OK)
         return refuse(opening, disk_file_problem(opening->db, opening->options));
     if (sqlite3_db_readonly(opening->db, "main") == 1)
-        return refuse(opening, mem_strdup("the file cannot be written: it must be writable for the "
-                                          "daemon's user, on a file system that is not read-only"));
+        return refuse(opening, no_access(opening->options, "cannot be written", "it is read-only"));
     sqlite3_busy_timeout(opening->db, BUSY_MS);
     return run(opening, "PRAGMA locking_mode = EXCLUSIVE; PRAGMA trusted_schema = OFF;"
                         "PRAGMA cell_size_check = ON");
@@ -233,6 +308,8 @@ static bool migrate(struct opening *opening)
     if (ok && opening->version > 0)
         log_info("%s %s: brought from version %lld to %zu", options->what, options->path,
                  (long long)opening->version, options->migration_count);
+    else if (ok)
+        log_info("%s %s is new: %s", options->what, options->path, options->lacks);
     return ok;
 }
 

@@ -8,6 +8,7 @@
 #include "base/backoff.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/resolve.h"
 #include "base/secret.h"
 #include "forward/line.h"
 
@@ -26,11 +27,12 @@ enum forward_state { FORWARD_IDLE, FORWARD_CONNECTING, FORWARD_UP, FORWARD_WAITI
 
 struct forward {
     struct loop *loop;
-    struct worker *paho;
+    struct worker *names, *paho;
     const struct forward_options *options;
     struct forward_calls calls;
     enum forward_state state;
-    uint8_t version; // of the next line: 5, or 4 where the upstream does not speak it
+    uint8_t version;         // of the next line: 5, or 4 where the upstream does not speak it
+    struct resolve *resolve; // under way
     struct line *line;
     struct loop_timer *timer; // until the next attempt; when stopping, for what is in flight
     struct backoff backoff;
@@ -98,22 +100,23 @@ static void close_line(struct forward *forward)
 static void message_done(void *arg, uint16_t packet_id, const char *refused)
 {
     struct forward *forward = arg;
-    uint64_t more;
+    char more[LOG_MORE_SIZE];
+    uint64_t suppressed;
     forward->in_flight--;
     if (!refused)
         forward->forwarded++;
     else
         forward->dropped++;
-    if (refused && log_limit_pass(&forward->refused_limit, &more))
-        log_warn("forward %s: a message is not forwarded: %s (%llu more since the last such line)",
-                 forward->options->name, refused, (unsigned long long)more);
+    if (refused && log_limit_pass(&forward->refused_limit, &suppressed))
+        log_warn("forward %s: a message is not forwarded: %s%s", forward->options->name, refused,
+                 log_more(suppressed, more));
     if (packet_id != 0)
         forward->calls.done(forward->calls.arg, packet_id);
     if (forward->stopping && !forward->closing && forward->in_flight == 0)
         close_line(forward);
 }
 
-static void connect_now(struct forward *forward);
+static void open_line(struct forward *forward);
 
 static void line_is_down(void *arg, const char *why, bool version)
 {
@@ -129,7 +132,7 @@ static void line_is_down(void *arg, const char *why, bool version)
     if (version) {
         log_info("forward %s: %s: trying 3.1.1", forward->options->name, why);
         forward->version = 4;
-        connect_now(forward);
+        open_line(forward);
         return;
     }
     if (was_up) // whoever comes back may be another
@@ -146,7 +149,7 @@ static void line_is_closed(void *arg)
 }
 
 // Replaces the line that there was.
-static void connect_now(struct forward *forward)
+static void open_line(struct forward *forward)
 {
     const struct forward_options *options = forward->options;
     char *error = NULL;
@@ -170,6 +173,27 @@ static void connect_now(struct forward *forward)
     secret_free(password);
 }
 
+// paho looks the name up again, with a lock held that its other connections need: by now there is a
+// name server that answers.
+static void looked_up(void *arg, const struct addrinfo *addresses, const char *error)
+{
+    struct forward *forward = arg;
+    (void)addresses;
+    forward->resolve = NULL;
+    if (error)
+        wait_and_retry(forward, error);
+    else
+        open_line(forward);
+}
+
+static void connect_now(struct forward *forward)
+{
+    const struct forward_options *options = forward->options;
+    forward->state = FORWARD_CONNECTING;
+    forward->resolve =
+        resolve_start(forward->names, options->host, options->port, looked_up, forward);
+}
+
 static void time_is_up(void *arg)
 {
     struct forward *forward = arg;
@@ -181,13 +205,14 @@ static void time_is_up(void *arg)
 
 // ---- the caller's ----
 
-struct forward *forward_new(struct loop *loop, struct worker *paho,
+struct forward *forward_new(struct loop *loop, struct worker *names, struct worker *paho,
                             const struct forward_options *options,
                             const struct forward_calls *calls)
 {
     struct forward *forward = mem_alloc(sizeof *forward);
     *forward = (struct forward){
         .loop = loop,
+        .names = names,
         .paho = paho,
         .options = options,
         .calls = *calls,
@@ -203,6 +228,7 @@ void forward_free(struct forward *forward)
 {
     if (!forward)
         return;
+    resolve_cancel(forward->resolve);
     line_free(forward->line);
     loop_timer_free(forward->timer);
     free(forward);
@@ -227,6 +253,8 @@ void forward_stop(struct forward *forward, loop_fn *done, void *arg)
     forward->stopped = done;
     forward->stopped_arg = arg;
     loop_timer_stop(forward->timer);
+    resolve_cancel(forward->resolve);
+    forward->resolve = NULL;
     if (!forward->line)
         loop_post(forward->loop, done, arg);
     else if (forward->in_flight > 0)

@@ -58,11 +58,11 @@ struct forward_status {
 struct forward;
 
 // paho is a worker of a single thread, for the forwards alone, which all share it: paho's calls
-// block. options, loop, paho must outlive it. Starts nothing yet.
-struct forward *forward_new(struct loop *loop, struct worker *paho,
+// block. names looks up host names. The others must outlive it. Starts nothing yet.
+struct forward *forward_new(struct loop *loop, struct worker *names, struct worker *paho,
                             const struct forward_options *options,
                             const struct forward_calls *calls);
-// What paho still does is left to it; before worker_free(paho).
+// What paho still does is left to it; before worker_free of both.
 void forward_free(struct forward *forward);
 // Connects, and goes on trying; the passwords and certificates are read at each attempt.
 void forward_start(struct forward *forward);

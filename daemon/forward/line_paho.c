@@ -97,7 +97,7 @@ static void connected_5(void *arg, MQTTAsync_successData5 *data)
 static const char *plainly(const struct line *line, const char *message)
 {
     if (!message)
-        return "no such host, or no way to it";
+        return "no way to it";
     if (strcmp(message, "TCP/TLS connect failure") == 0)
         return line->tls ? "the connection is refused, or the TLS handshake fails"
                          : "the connection is refused";

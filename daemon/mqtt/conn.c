@@ -4,6 +4,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -159,6 +160,12 @@ void conn_finish(struct conn *conn)
     conn->held = false; // the input stays: the caller may be dealing with a packet in it
     conn->carrier->read(conn, true); // for the peer's end
     conn_flush_later(conn);
+}
+
+bool conn_peer_ended(const struct conn *conn)
+{
+    struct pollfd poll_fd = {.fd = conn->fd, .events = POLLRDHUP};
+    return poll(&poll_fd, 1, 0) == 1;
 }
 
 const char *conn_peer_name(const struct conn *conn)

@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/loop.h"
 #include "base/worker.h"
+#include "core/budget.h"
 #include "mqtt/packet.h"
 #include "mqtt/tls.h"
 
@@ -23,8 +24,12 @@ enum conn_next {
 
 // A PUBLISH of more than packet bytes is read through: of its body only the first keep bytes are
 // kept, which bounds the memory. Other packets must not be larger; with keep 0 no packet must.
+// With a budget, a packet of more than CONN_SMALL bytes that does not come at once is charged to it
+// until it is dealt with; where that is full it counts as malformed (0x97).
+#define CONN_SMALL 4096
 struct conn_limits {
     size_t packet, keep;
+    struct budget *unfinished; // or NULL
 };
 
 // None of them may free the connection.
@@ -69,8 +74,11 @@ size_t conn_unsent(const struct conn *conn);
 void conn_resume(struct conn *conn);
 // Hands over no more packets, sends what is queued and the end of the stream, and waits for the
 // peer's end, so that no RST overtakes the last bytes; then closed is called. The caller bounds the
-// time by conn_free.
+// time by conn_free. Nothing where it is not open (yet): conn_free alone ends the handshakes.
 void conn_finish(struct conn *conn);
+
+// Whether the peer has ended its stream, which a connection that is held does not come to read.
+bool conn_peer_ended(const struct conn *conn);
 
 // The Common Name of the peer's certificate, which was verified; NULL without one. Valid as long as
 // the connection.

@@ -82,6 +82,29 @@ static bool read_through(struct conn *conn, struct bytes *bytes)
     return true;
 }
 
+// Room for a packet that is not whole yet.
+static void charge(struct conn *conn, size_t size)
+{
+    struct budget *budget = conn->limits->unfinished;
+    if (!budget || size <= CONN_SMALL || conn->charged > 0)
+        return;
+    if (budget->full) {
+        struct packet_error error = {REASON_QUOTA_EXCEEDED,
+                                     "no memory for its packet: too many others are unfinished"};
+        conn_malformed(conn, &error);
+        return;
+    }
+    conn->charged = size;
+    budget_take(budget, size);
+}
+
+static void discharge(struct conn *conn)
+{
+    if (conn->charged > 0)
+        budget_give(conn->limits->unfinished, conn->charged);
+    conn->charged = 0;
+}
+
 // Deals with what is at the start of the bytes and moves on behind it; false where it cannot: more
 // is needed, or nothing is to be read now.
 static bool step(struct conn *conn, struct bytes *bytes)
@@ -105,8 +128,13 @@ static bool step(struct conn *conn, struct bytes *bytes)
         return oversize_begin(conn, &frame, bytes);
     conn->need = size;
     struct bytes body = {bytes->data + frame.header_length, frame.body_length};
-    if (size > bytes->length || !hand_over(conn, &frame, body))
+    if (size > bytes->length) {
+        charge(conn, size);
         return false;
+    }
+    if (!hand_over(conn, &frame, body))
+        return false;
+    discharge(conn);
     advance(bytes, size);
     return true;
 }
@@ -147,6 +175,7 @@ void conn_input_again(struct conn *conn)
 
 void conn_input_free(struct conn *conn)
 {
+    discharge(conn);
     free(conn->oversize);
     free(conn->in.data);
 }

@@ -73,6 +73,7 @@ struct conn {
     // conn_input.c
     struct conn_oversize *oversize;
     size_t need;            // bytes at the start of a packet below which it is not whole
+    size_t charged;         // to the budget of unfinished packets, for the one at the start
     struct conn_buffer in;  // what could not be handed over yet
     struct conn_buffer out; // what the carrier has not taken yet
 };

@@ -126,7 +126,7 @@ struct subscriber {
     struct bytes_writer acks; // gathered for one write
     uint8_t ack_bytes[4096];
     struct message_properties properties; // scratch
-    uint32_t *identifiers; // scratch
+    uint32_t *identifiers;                // scratch
     size_t identifier_capacity;
     char *topic; // scratch
     struct log_limit flaw_limit;

@@ -1,7 +1,7 @@
 // The subscriber's messages: from PUBLISH to PUBACK, PUBREC and PUBCOMP.
 #include <stdlib.h>
 
-#include "base/mix.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "mqtt/subscriber_internal.h"
 
@@ -100,8 +100,10 @@ void subscriber_forget_exchanges(struct subscriber *sub)
 
 static uint64_t push(struct subscriber *sub, const struct packet_publish *publish, uint64_t hash)
 {
-    const struct window_entry entry = {
-        .hash = hash, .packet_id = publish->packet_id, .qos = publish->qos, .waits = 1};
+    const struct window_entry entry = {.hash = hash,
+                                       .packet_id = publish->packet_id,
+                                       .qos = publish->qos,
+                                       .waits = 1};
     return window_push(&sub->window, &entry);
 }
 
@@ -144,7 +146,8 @@ static bool take_redelivered(struct subscriber *sub, const struct packet_publish
 static bool take_acknowledged(struct subscriber *sub, const struct received *received)
 {
     const struct packet_publish *publish = &received->packet.publish;
-    uint64_t hash = mix_add(mix_add(received->full_length, publish->topic), publish->payload);
+    uint64_t hash = hash_add(received->full_length, publish->topic.data, publish->topic.length);
+    hash = hash_add(hash, publish->payload.data, publish->payload.length);
     if (window_holds(&sub->window, publish->packet_id))
         return take_redelivered(sub, publish, hash);
     const struct exchange *exchange =

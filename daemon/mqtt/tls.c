@@ -10,9 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/mem.h"
 #include "mqtt/tls_internal.h"
+
+enum { SOON_DAYS = 14 }; // in which an expiry is worth a warning
 
 struct tls {
     SSL_CTX *context;
@@ -130,6 +133,26 @@ static char *load_revoked(SSL_CTX *context, const struct tls_options *options)
         return file_error(options->crl_file, "list of revoked certificates");
     X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK);
     return NULL;
+}
+
+char *tls_expiry(const char *path)
+{
+    FILE *file = fopen(path, "re");
+    X509 *certificate = file ? PEM_read_X509(file, NULL, no_password, &(bool){false}) : NULL;
+    time_t now = time(NULL), soon = now + SOON_DAYS * 86400;
+    const ASN1_TIME *end = certificate ? X509_get0_notAfter(certificate) : NULL;
+    char *text = NULL, date[16];
+    struct tm day;
+    if (end && ASN1_TIME_to_tm(end, &day) == 1 && X509_cmp_time(end, &soon) < 0) {
+        strftime(date, sizeof date, "%Y-%m-%d", &day);
+        text = mem_printf("%s %s on %s: renew it and reload", path,
+                          X509_cmp_time(end, &now) < 0 ? "has expired" : "expires", date);
+    }
+    X509_free(certificate);
+    if (file)
+        fclose(file);
+    ERR_clear_error();
+    return text;
 }
 
 // ---- settings ----

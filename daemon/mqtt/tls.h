@@ -27,6 +27,10 @@ void tls_free(struct tls *tls); // lets go
 // ALPN is "mqtt", that of a WebSocket "http/1.1"; a client without ALPN is served all the same.
 struct ssl_st *tls_session(struct tls *tls, const char *host, bool websocket);
 
+// Whether the certificate has expired, or does so within 14 days: "FILE expires on DATE: what to
+// do", which the caller frees; else NULL, also where it cannot be read.
+char *tls_expiry(const char *certificate_file);
+
 // Why the stream failed, for people: error is OpenSSL's, host as above.
 void tls_explain(const struct ssl_st *ssl, const char *host, unsigned long error, char *why,
                  size_t size);

@@ -99,6 +99,10 @@ void tls_explain(const struct ssl_st *ssl, const char *host, unsigned long error
         snprintf(why, size, "TLS: the client shows no certificate");
     else if (reason == SSL_R_WRONG_VERSION_NUMBER || reason == SSL_R_HTTP_REQUEST)
         snprintf(why, size, "the peer does not speak TLS on this port");
+    else if (reason == SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED)
+        snprintf(why, size,
+                 "TLS: the %s does not accept our certificate (expired): renew certificate_file",
+                 SSL_is_server(ssl) ? "client" : "server");
     else if (reason >= SSL_AD_REASON_OFFSET)
         snprintf(why, size, "TLS: the peer says '%s'%s", text ? text : "unknown alert",
                  reason == SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED ? " (give certificate_file)"

@@ -99,6 +99,7 @@ static struct batch_exchange *add_exchange(struct batch *batch, uint64_t session
 static void hold(struct batch *batch, struct message *message)
 {
     message_hold(message);
+    batch->repeated |= message->dup;
     if (message->session == 0)
         return;
     const struct batch_exchange *last =
@@ -116,10 +117,10 @@ void batch_forget_exchange(struct batch *batch, uint64_t session, uint16_t packe
     batch->forget_count++;
 }
 
-void batch_end_session(struct batch *batch, uint64_t session)
+void batch_end_sessions(struct batch *batch, const struct exchange_set *sessions)
 {
     for (size_t i = 0; i < batch->exchange_count; i++)
-        if (batch->exchanges[i].session == session)
+        if (exchange_set_has(sessions, batch->exchanges[i].session, 0))
             batch->exchanges[i].ended = true;
 }
 
@@ -217,6 +218,7 @@ static void finish(struct batch *batch, bool abandon)
     batch->reject_count = batch->row_count = batch->value_bytes = 0;
     batch->exchange_count = batch->forget_count = 0;
     batch->attempts = batch->partition_tries = 0;
+    batch->repeated = false;
     arena_reset(&batch->arena);
     size_t charged = batch->charged;
     batch->charged = batch->arena_charged = 0;

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "core/message.h"
 #include "core/row.h"
+#include "store/exchange_set.h"
 #include "store/target.h"
 
 // The rows of one target, in order of arrival.
@@ -53,6 +54,7 @@ struct batch {
     size_t value_bytes;       // of their values that are bytes, and of the rejects' payloads
     size_t charged;           // bytes of the budget, beside the messages' own
     size_t arena_charged;     // of them, for the arena
+    bool repeated;            // some message may have come before: it has the flag DUP
     unsigned attempts;        // of sending it, for whoever sends
     unsigned partition_tries; // of them, those that ended for want of a partition
     struct budget *budget;
@@ -85,8 +87,8 @@ void batch_add_reject(struct batch *batch, struct target *target, struct message
                       const char *reason, const char *detail, const char *sqlstate);
 // The identifier is deleted; told as above.
 void batch_forget_exchange(struct batch *batch, uint64_t session, uint16_t packet_id, bool told);
-// Marks what is stored of the session as ended.
-void batch_end_session(struct batch *batch, uint64_t session);
+// Marks what is stored of the sessions, which are in the set under identifier 0, as ended.
+void batch_end_sessions(struct batch *batch, const struct exchange_set *sessions);
 // Turns a row into a reject.
 void batch_refuse_row(struct batch *batch, struct batch_group *group, size_t row,
                       const char *reason, const char *detail, const char *sqlstate);

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "base/mem.h"
 #include "store/exchange_internal.h"
 #include "store/writer.h"
 
@@ -41,19 +42,32 @@ void writer_exchange_forget(struct writer *writer, uint64_t session, uint16_t pa
     forget(writer, session, packet_id, true);
 }
 
-static void end_session(void *arg, struct batch *batch)
+static void end_sessions(void *arg, struct batch *batch)
 {
-    batch_end_session(batch, *(const uint64_t *)arg);
+    batch_end_sessions(batch, arg);
 }
 
 // What is on its way to the table is forgotten when it has arrived.
+static void sweep(void *arg)
+{
+    struct writer *writer = arg;
+    struct exchanges *exchanges = writer_exchanges(writer);
+    const struct exchange_set *stored = &exchanges->stored;
+    writer_each_batch(writer, end_sessions, &exchanges->ending);
+    for (size_t i = 0; i < stored->capacity; i++) {
+        struct exchange_id id = stored->slots[i];
+        if (id.session != 0 && exchange_set_has(&exchanges->ending, id.session, 0))
+            forget(writer, id.session, id.packet_id, false);
+    }
+    exchange_set_fini(&exchanges->ending);
+}
+
+// Sessions end by the thousand when their time is up: all of a turn are looked for at once.
 void writer_session_forget(struct writer *writer, uint64_t session)
 {
-    const struct exchange_set *stored = &writer_exchanges(writer)->stored;
-    writer_each_batch(writer, end_session, &session);
-    for (size_t i = 0; i < stored->capacity; i++)
-        if (stored->slots[i].session == session)
-            forget(writer, session, stored->slots[i].packet_id, false);
+    struct exchanges *exchanges = writer_exchanges(writer);
+    exchange_set_add(&exchanges->ending, session, 0);
+    loop_task_schedule(exchanges->sweep);
 }
 
 void writer_sessions_keep(struct writer *writer, exchange_session_fn *lives, void *arg)
@@ -64,6 +78,21 @@ void writer_sessions_keep(struct writer *writer, exchange_session_fn *lives, voi
         if (id.session != 0 && !lives(arg, id.session))
             forget(writer, id.session, id.packet_id, false);
     }
+}
+
+struct exchanges *exchanges_new(struct loop *loop, struct writer *writer)
+{
+    struct exchanges *exchanges = mem_zalloc(sizeof *exchanges);
+    exchanges->sweep = loop_task_new(loop, sweep, writer);
+    return exchanges;
+}
+
+void exchanges_free(struct exchanges *exchanges)
+{
+    loop_task_free(exchanges->sweep);
+    exchange_set_fini(&exchanges->stored);
+    exchange_set_fini(&exchanges->ending);
+    free(exchanges);
 }
 
 void exchanges_load(struct exchanges *exchanges, struct exchange_set *loaded)

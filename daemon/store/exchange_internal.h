@@ -8,6 +8,8 @@
 struct exchanges {
     bool known;
     struct exchange_set stored; // what is committed
+    struct exchange_set ending; // sessions of this turn, under identifier 0
+    struct loop_task *sweep;
     loop_fn *loaded;
     void *loaded_arg;
     exchange_fn *forgotten;
@@ -21,6 +23,8 @@ typedef void writer_batch_fn(void *arg, struct batch *batch);
 void writer_each_batch(const struct writer *writer, writer_batch_fn *fn, void *arg);
 
 // exchange.c
+struct exchanges *exchanges_new(struct loop *loop, struct writer *writer);
+void exchanges_free(struct exchanges *exchanges);
 // Takes over all that PostgreSQL has.
 void exchanges_load(struct exchanges *exchanges, struct exchange_set *loaded);
 // The batch is committed, and not settled yet.

@@ -284,8 +284,8 @@ static void now_up(void *arg)
     const struct pg_params params = {.count = 1, .values = values};
     lane->state = LANE_OPENING;
     memset(lane->extras, 0, sizeof lane->extras);
-    for (size_t i = 0; i < lane->statement_count; i++)
-        lane->statements[i].prepared = false;
+    if (lane->statement_count > 0)
+        memset(lane->statements, 0, lane->statement_count * sizeof *lane->statements);
     lane_error_reset(lane);
     // The statements' arrays are of any length; planning anew for each would cost more than it
     // gains.

@@ -16,7 +16,9 @@ enum {
     FENCED_MS = 10000,
     WAIT_MIN_MS = 100,
     WAIT_MAX_MS = 15000,
-    NAME_SIZE = 32, // of a prepared statement
+    NAME_SIZE = 32,     // of a prepared statement
+    WARY_BATCHES = 256, // after rows that were there already
+    TRUST_BATCHES = 256,
 };
 
 // ---- results ----
@@ -51,7 +53,7 @@ void lane_check(void *arg, const struct pg_result *result)
 static void rows_prepared(void *arg, const struct pg_result *result)
 {
     struct lane_statement *statement = arg;
-    statement->prepared = result->ok;
+    statement->prepared[statement->keyed] = result->ok;
     lane_note(statement->lane, statement->group, result);
 }
 
@@ -60,6 +62,15 @@ static void extra_prepared(void *arg, const struct pg_result *result)
     struct lane_extra *extra = arg;
     extra->prepared = result->ok;
     lane_check(extra->lane, result);
+}
+
+// Nor would it be seen otherwise that the key's index is gone, so now and then it is asked.
+static void note_duplicates(struct target *target, bool found)
+{
+    if (found)
+        target->trust = -WARY_BATCHES;
+    else if (++target->trust > 0)
+        target->trust = TRUST_BATCHES;
 }
 
 // The ordinals that come back, in order, are those of rows that were there already; refused rows
@@ -71,6 +82,8 @@ static void rows_inserted(void *arg, const struct pg_result *result)
     lane_note(statement->lane, group, result);
     if (!result->ok)
         return;
+    if (statement->keyed)
+        note_duplicates(group->target, result->rows > 0);
     int64_t ordinal = 0;
     int next = 0;
     for (size_t row = statement->first; row < statement->last && next < result->rows; row++) {
@@ -104,27 +117,39 @@ void lane_send_begin(struct lane *lane)
         pg_execute(lane->pg, LANE_ADVANCE, &params, lane_check, lane);
 }
 
-static void put_name(char name[NAME_SIZE], unsigned index, unsigned serial)
+static void put_name(char name[NAME_SIZE], unsigned index, unsigned serial, bool keyed)
 {
-    snprintf(name, NAME_SIZE, "m%u_%u", index, serial);
+    snprintf(name, NAME_SIZE, "%c%u_%u", keyed ? 'k' : 'm', index, serial);
 }
 
-// The target that had the index before is gone, and with it its statement.
+// The target that had the index before is gone, and with it its statements.
 static void leave_statement(struct lane *lane, struct lane_statement *statement, unsigned index)
 {
     char name[NAME_SIZE], sql[NAME_SIZE + 16];
-    put_name(name, index, statement->serial);
-    snprintf(sql, sizeof sql, "DEALLOCATE %s", name);
-    if (statement->prepared)
-        pg_query(lane->pg, sql, NULL, lane_check, lane);
-    statement->prepared = false;
+    for (int keyed = 0; keyed < 2; keyed++) {
+        put_name(name, index, statement->serial, keyed);
+        snprintf(sql, sizeof sql, "DEALLOCATE %s", name);
+        if (statement->prepared[keyed])
+            pg_query(lane->pg, sql, NULL, lane_check, lane);
+        statement->prepared[keyed] = false;
+    }
+}
+
+// Rows that are there already are rare, and looking for them costs as much as the rest: that there
+// are none is taken for granted as long as nothing speaks against it. Where that is wrong the
+// transaction fails, and is sent again as keyed.
+static bool is_keyed(const struct lane *lane, const struct target *target)
+{
+    const struct batch *batch = lane->batch;
+    return target->key_count > 0 &&
+           (target->trust <= 0 || batch->repeated || batch->attempts > 1 || lane->isolated);
 }
 
 static bool prepare_rows(struct lane *lane, struct lane_statement *statement, const char *name)
 {
     const struct target *target = statement->group->target;
-    char *sql = sql_insert(target);
-    sql_encode_types(&lane->params, target);
+    char *sql = sql_insert(target, statement->keyed);
+    sql_encode_types(&lane->params, target, statement->keyed);
     bool sent = pg_prepare(lane->pg, name, sql, &lane->params.params, rows_prepared, statement);
     free(sql);
     return sent;
@@ -138,17 +163,19 @@ void lane_send_rows(struct lane *lane, struct batch_group *group, size_t first, 
         return;
     if (statement->serial != serial)
         leave_statement(lane, statement, index);
-    *statement = (struct lane_statement){.serial = serial,
-                                         .lane = lane,
-                                         .group = group,
-                                         .first = first,
-                                         .last = last,
-                                         .prepared = statement->prepared};
+    statement->serial = serial;
+    statement->lane = lane;
+    statement->group = group;
+    statement->first = first;
+    statement->last = last;
+    statement->keyed = is_keyed(lane, group->target);
+    if (!statement->keyed)
+        group->target->trust--;
     char name[NAME_SIZE];
-    put_name(name, index, serial);
-    if (!statement->prepared && !prepare_rows(lane, statement, name))
+    put_name(name, index, serial, statement->keyed);
+    if (!statement->prepared[statement->keyed] && !prepare_rows(lane, statement, name))
         return;
-    if (sql_encode_rows(&lane->params, group, first, last) > 0)
+    if (sql_encode_rows(&lane->params, group, first, last, statement->keyed) > 0)
         pg_execute(lane->pg, name, &lane->params.params, rows_inserted, statement);
 }
 
@@ -237,10 +264,22 @@ enum sql_action lane_action(const struct lane *lane)
     return action;
 }
 
+// A row is there already, or so it seems, and its statement did not expect it.
+static bool was_trusting(const struct lane *lane)
+{
+    const struct batch_group *group = lane->error.group;
+    return group && group->target->key_count > 0 && strcmp(lane->error.sqlstate, "23505") == 0 &&
+           !lane->statements[group->target->index].keyed;
+}
+
 // An error of our own statements is no mapping's fault: wait for whoever can mend it.
 static enum sql_action action_of(const struct lane *lane)
 {
     enum sql_action action = lane_action(lane);
+    if (was_trusting(lane)) {
+        lane->error.group->target->trust = -WARY_BATCHES;
+        return SQL_RETRY;
+    }
     bool needs_group = action == SQL_STOP || action == SQL_PARTITION;
     if (needs_group && !lane->error.group)
         return SQL_WAIT;

@@ -41,7 +41,8 @@ struct lane_statement {
     struct lane *lane;
     struct batch_group *group;
     size_t first, last;
-    bool prepared;
+    bool keyed;       // how
+    bool prepared[2]; // [keyed]
 };
 
 // Statements of a batch that are no mapping's, prepared when first they are needed.

@@ -23,13 +23,24 @@ static void put_columns(FILE *out, const struct target *target, bool key_only)
     }
 }
 
-static void put_unnest(FILE *out, const struct target *target)
+// unnest($1::timestamptz[]), unnest($2::text[]): in step, for the arrays are of one length.
+static void put_rows(FILE *out, const struct target *target)
 {
-    fputs("unnest(", out);
     for (size_t i = 0; i < target->column_count; i++)
-        fprintf(out, "%s$%zu::%s[]", i ? ", " : "", i + 1,
+        fprintf(out, "%sunnest($%zu::%s[])", i ? ", " : "", i + 1,
                 column_type_name(target->columns[i].type));
-    fputs(")", out);
+}
+
+// $1::timestamptz[], $2::text[]: of the key alone.
+static void put_key_arrays(FILE *out, const struct target *target)
+{
+    const char *separator = "";
+    for (size_t i = 0; i < target->column_count; i++) {
+        if (!target->columns[i].key)
+            continue;
+        fprintf(out, "%s$%zu::%s[]", separator, i + 1, column_type_name(target->columns[i].type));
+        separator = ", ";
+    }
 }
 
 static void put_insert_into(FILE *out, const struct target *target)
@@ -48,15 +59,11 @@ static void put_insert_into(FILE *out, const struct target *target)
 // others were "there already".
 static void put_keyed(FILE *out, const struct target *target)
 {
-    fputs("WITH input AS MATERIALIZED (SELECT * FROM ", out);
-    put_unnest(out, target);
-    fputs(" WITH ORDINALITY AS u(", out);
-    put_columns(out, target, false);
-    fputs(", \"#\")), stored AS (", out);
+    fputs("WITH stored AS (", out);
     put_insert_into(out, target);
     fputs("SELECT ", out);
-    put_columns(out, target, false);
-    fputs(" FROM input ON CONFLICT (", out);
+    put_rows(out, target);
+    fputs(" ON CONFLICT (", out);
     put_columns(out, target, true);
     fputs(") DO NOTHING RETURNING ", out);
     put_columns(out, target, true);
@@ -64,27 +71,30 @@ static void put_keyed(FILE *out, const struct target *target)
     put_columns(out, target, true);
     fputs(", \"#\", row_number() OVER (PARTITION BY ", out);
     put_columns(out, target, true);
-    fprintf(
-        out,
-        " ORDER BY \"#\") AS \"#n\" FROM input WHERE (SELECT count(*) FROM stored) < $%zu::int8)"
-        " SELECT \"#\" FROM numbered WHERE \"#n\" > 1 OR (",
-        target->column_count + 1);
+    fputs(" ORDER BY \"#\") AS \"#n\" FROM unnest(", out);
+    put_key_arrays(out, target);
+    fputs(") WITH ORDINALITY AS input(", out);
+    put_columns(out, target, true);
+    fprintf(out,
+            ", \"#\") WHERE (SELECT count(*) FROM stored) < $%zu::int8)"
+            " SELECT \"#\" FROM numbered WHERE \"#n\" > 1 OR (",
+            target->column_count + 1);
     put_columns(out, target, true);
     fputs(") NOT IN (SELECT ", out);
     put_columns(out, target, true);
     fputs(" FROM stored) ORDER BY \"#\"", out);
 }
 
-char *sql_insert(const struct target *target)
+char *sql_insert(const struct target *target, bool keyed)
 {
     struct memtext text;
     memtext_open(&text);
-    if (target->key_count > 0) {
+    if (keyed) {
         put_keyed(text.out, target);
     } else {
         put_insert_into(text.out, target);
-        fputs("SELECT * FROM ", text.out);
-        put_unnest(text.out, target);
+        fputs("SELECT ", text.out);
+        put_rows(text.out, target);
     }
     return memtext_close(&text);
 }
@@ -149,14 +159,14 @@ static void set_count(struct sql_params *params, size_t index, size_t count)
 }
 
 size_t sql_encode_rows(struct sql_params *params, const struct batch_group *group, size_t first,
-                       size_t last)
+                       size_t last, bool keyed)
 {
     const struct target *target = group->target;
     size_t columns = target->column_count, count = last - first;
     if (group->refused > 0)
         for (size_t row = first; row < last; row++)
             count -= group->outcomes[row] == VERDICT_REJECTED;
-    reserve(params, columns + (target->key_count > 0));
+    reserve(params, columns + keyed);
     for (size_t column = 0; column < columns; column++) {
         enum column_type type = target->columns[column].type;
         struct sql_array *array = &params->arrays[column];
@@ -166,17 +176,17 @@ size_t sql_encode_rows(struct sql_params *params, const struct batch_group *grou
                 sql_array_add(array, type, &group->values[row * columns + column]);
         set_array(params, column);
     }
-    if (target->key_count > 0)
+    if (keyed)
         set_count(params, columns, count);
     return count;
 }
 
-void sql_encode_types(struct sql_params *params, const struct target *target)
+void sql_encode_types(struct sql_params *params, const struct target *target, bool keyed)
 {
-    reserve(params, target->column_count + (target->key_count > 0));
+    reserve(params, target->column_count + keyed);
     for (size_t i = 0; i < target->column_count; i++)
         params->types[i] = sql_array_oid(target->columns[i].type);
-    if (target->key_count > 0)
+    if (keyed)
         params->types[target->column_count] = 20; // int8
 }
 

@@ -29,6 +29,9 @@ struct target {
     struct target_column *columns;
     size_t column_count, key_count;
     enum partition_by partition;
+    // With a key: batches more for which it is taken for granted that none of their rows is there
+    // already; below 1 each is asked for. The store's own.
+    int trust;
     struct books books; // in parts; kept by the pipeline and the store together
     // Set by the store when the live table does not fit or PostgreSQL refuses the statement itself:
     // why, for people; its parts then go to the reject table. NULL while all is well. Owned by the

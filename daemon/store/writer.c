@@ -341,7 +341,7 @@ struct writer *writer_new(struct loop *loop, struct worker *worker, struct catal
     writer->options = *options;
     writer->epoch.writer = options->name;
     writer->epoch.exchanges = options->exchanges;
-    writer->exchanges = mem_zalloc(sizeof *writer->exchanges);
+    writer->exchanges = exchanges_new(loop, writer);
     writer->reject_limit.interval_ms = REPEAT_LOG_MS;
     list_init(&writer->ready);
     prepare_init(&writer->prepare, catalog, send_again, writer);
@@ -399,8 +399,7 @@ void writer_free(struct writer *writer)
     free_batches(&writer->spare);
     loop_task_free(writer->flush);
     loop_timer_free(writer->tick);
-    exchange_set_fini(&writer->exchanges->stored);
-    free(writer->exchanges);
+    exchanges_free(writer->exchanges);
     free(writer);
 }
 

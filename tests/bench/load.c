@@ -16,7 +16,8 @@ enum {
     LINKS_MAX = 1000,
     EVENTS = 64,
     STALLED_SECONDS = 20, // without any progress: something is lost
-    OUTSTANDING = 1000,   // messages that have not reached every subscriber
+    OUTSTANDING =
+        1000, // messages that have not reached every subscriber; at half of it the next are sent
     STAMP_DIGITS = 16,
 };
 
@@ -40,6 +41,7 @@ struct load {
     int epoll;
     unsigned sent, acknowledged, received;
     unsigned turn;     // the publisher that is next
+    bool resting;      // until half of what is outstanding has arrived
     uint32_t *samples; // of a message's way, in 100 ns
     unsigned sample_count;
 };
@@ -87,19 +89,36 @@ static bool may_send(const struct load *load, const struct link *link)
     return wire_room(&link->wire) && (!load->qos || link->sent - link->done < load->window);
 }
 
+// How many may have been sent by now, of a load that waits for its subscribers.
+static unsigned bound(struct load *load)
+{
+    unsigned reached = arrived(load);
+
+    if (load->sent - reached <= OUTSTANDING / 2)
+        load->resting = false;
+    else if (load->sent - reached >= OUTSTANDING)
+        load->resting = true;
+    return load->resting ? load->sent : reached + OUTSTANDING;
+}
+
+static unsigned due(struct load *load, double now)
+{
+    double should = load->count;
+
+    if (load->rate > 0)
+        should = (now - load->start) * load->rate + 1;
+    else if (load->subscribers > 0)
+        should = bound(load);
+    return should < load->count ? (unsigned)should : load->count;
+}
+
 // Gives each publisher in turn as much as it may send. At a rate a message counts from the time at
 // which it is due, so that waiting for a slow broker is part of its way.
 static void publish_what_may(struct load *load, double now)
 {
-    unsigned due = load->count, blocked = 0, bound = arrived(load) + OUTSTANDING;
+    unsigned until = due(load, now), blocked = 0;
 
-    if (load->rate > 0) {
-        double should = (now - load->start) * load->rate;
-        due = should < load->count ? (unsigned)should + 1 : load->count;
-    } else if (load->stamped && bound < due) {
-        due = bound;
-    }
-    while (load->sent < due && blocked < load->publishers) {
+    while (load->sent < until && blocked < load->publishers) {
         struct link *link = &load->links[load->turn];
 
         if (may_send(load, link)) {

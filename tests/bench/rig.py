@@ -72,9 +72,9 @@ def run(name, *arguments):
     return values(done.stdout)
 
 
-def resident_kib(pid):
+def memory_kib(pid, what='VmRSS'):
     status = pathlib.Path(f'/proc/{pid}/status').read_text()
-    return int(re.search(r'^VmRSS:\s+(\d+)', status, re.M)[1])
+    return int(re.search(rf'^{what}:\s+(\d+)', status, re.M)[1])
 
 
 def cpu_seconds(pid):
@@ -123,8 +123,9 @@ window = {window}
 directory = {self.directory}/topics.d
 ''')
 
-    def configure_broker(self, port, mapped):
-        """sensorlogd with its own broker at the port; unless mapped, no mapping takes anything."""
+    def configure_broker(self, port, connections):
+        """sensorlogd with its own broker at the port; with so many connections to the database, or, with none, without a
+        mapping that takes anything."""
         unmapped = self.directory / 'unmapped.d'
         unmapped.mkdir(exist_ok=True)
         (unmapped / 'bench.cfg').write_text(MAPPINGS.replace('filter = "', 'filter = "unmapped/'))
@@ -134,11 +135,12 @@ listen = mqtt://127.0.0.1:{port}
 state = {self.directory}/broker.db
 connections = {FILES}
 queued_messages = 100000
+inflight = 1000
 [mappings]
-directory = {self.directory / 'topics.d' if mapped else unmapped}
-''')
+directory = {self.directory / 'topics.d' if connections else unmapped}
+''', connections or 1)
 
-    def write_configuration(self, sections):
+    def write_configuration(self, sections, connections=1):
         path = self.directory / 'sensorlogd.conf'
         where = ' '.join(f'{name}={os.environ[variable]}' for name, variable in
                          [('host', 'PGHOST'), ('port', 'PGPORT'), ('user', 'PGUSER'),
@@ -147,6 +149,7 @@ directory = {self.directory / 'topics.d' if mapped else unmapped}
 [postgres]
 conninfo = {where}
 writer = bench
+connections = {connections}
 [state]
 directory = {self.directory}
 [log]
@@ -168,7 +171,7 @@ level = warning
         """Debian's broker with no bound on its queues; in_flight None leaves its default of 20. Its port."""
         port = free_port()
         settings = ['allow_anonymous true', f'listener {port} 127.0.0.1', 'log_type subscribe',
-                    'max_queued_messages 0', 'max_queued_bytes 0', 'max_connections -1']
+                    'max_queued_messages 0', 'max_queued_bytes 0']
         if in_flight is not None:
             settings.append(f'max_inflight_messages {in_flight}')
         (self.directory / 'mosquitto.conf').write_text('\n'.join(settings) + '\n')
@@ -179,16 +182,16 @@ level = warning
                 yield port
 
     @contextlib.contextmanager
-    def broker(self, name, kind=None):
-        """A broker to put under load: mosquitto, sensorlogd (that stores readings of the kind, or nothing), or bare, the
-        program that does no more than that. Its port and process id."""
+    def broker(self, name, kind=None, connections=0):
+        """A broker to put under load: mosquitto, sensorlogd (which stores readings by so many connections, or nothing), or
+        bare, the program that does no more than store readings of the kind. Its port and process id."""
         port = free_port()
         (self.directory / 'mosquitto.conf').write_text('\n'.join([
             'allow_anonymous true', f'listener {port} 127.0.0.1', 'log_type error', 'max_queued_messages 0',
-            'max_queued_bytes 0', 'max_connections -1']))
+            'max_queued_bytes 0', 'max_inflight_messages 1000', 'max_connections -1']))
         commands = {
             'mosquitto': ['mosquitto', '-c', self.directory / 'mosquitto.conf'],
-            'sensorlogd': [DAEMON, 'run', '-c', self.configure_broker(port, kind is not None)],
+            'sensorlogd': [DAEMON, 'run', '-c', self.configure_broker(port, connections)],
             'bare': [PROGRAMS / 'copier', port, kind],
         }
         with open(self.directory / 'broker.log', 'w') as log:
@@ -209,25 +212,26 @@ level = warning
         self.expect_rows(kind, count + 1)
         return report
 
-    def load(self, name, publishers, subscribers, qos, count, rate=0):
+    def load(self, name, publishers, subscribers, qos, count, rate=0, window=IN_FLIGHT):
         """Publishers and subscribers at the broker of this name, without mappings: the load's report."""
         with self.broker(name) as (port, pid):
-            return run('load', port, pid, publishers, subscribers, qos, IN_FLIGHT, rate, count, 'stamp')
+            return run('load', port, pid, publishers, subscribers, qos, window, rate, count, 'stamp')
 
     def idle(self, name, connections):
-        """KiB that the broker takes up alone, and with so many connections that do nothing."""
+        """KiB that the broker takes up alone, those of them that no library shares, and with so many connections that do
+        nothing."""
         with self.broker(name) as (port, pid):
-            alone = resident_kib(pid)
+            alone, own = memory_kib(pid), memory_kib(pid, 'RssAnon')
             with self.process([PROGRAMS / 'idle', port, connections], stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE, text=True) as idle:
                 if idle.stdout.readline() != 'connected\n':
                     raise RuntimeError(f'{connections} connections cannot be held')
-                return alone, resident_kib(pid)
+                return alone, own, memory_kib(pid)
 
-    def store(self, name, kind, publishers, count):
+    def store(self, name, kind, publishers, count, connections=1):
         """Sensors at a broker that acknowledges what is committed: the load's report."""
         self.reset()
-        with self.broker(name, kind) as (port, pid):
+        with self.broker(name, kind, connections) as (port, pid):
             report = run('load', port, pid, publishers, 0, 1, SENSORS_IN_FLIGHT, 0, count, kind)
             self.expect_rows(kind, count)
         return report

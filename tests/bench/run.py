@@ -136,17 +136,21 @@ def broker(bench, report, repeat, scale):
 
 def throughput(bench, report, repeat, scale):
     report.head('Brokers as fast as they take it: messages/s, and CPU per message (1 to 50: per delivery)',
-                ['publishers to subscribers', 'QoS', 'mosquitto', 'sensorlogd', 'ratio', 'target', 'CPU us', 'CPU us',
-                 'ratio', 'target'])
-    for publishers, subscribers, count in [(1, 1, 400000), (50, 1, 400000), (1, 50, 20000)]:
-        for qos in (0, 1):
-            runs = alternately(repeat, [
-                lambda name=name: bench.load(name, publishers, subscribers, qos, count // scale) for name in BROKERS])
-            speeds, costs = ([[run['messages'] * subscribers / run['seconds'] for run in column] for column in runs],
-                             [[run['cpu'] / run['messages'] / subscribers * 1e6 for run in column] for column in runs])
-            report.row([f'{publishers} to {subscribers}', qos, *(thousands(median(column)) for column in speeds),
-                        f'{ratio(speeds[1], speeds[0]):.1f}', '3', *(f'{median(column):.1f}' for column in costs),
-                        f'{ratio(costs[1], costs[0]):.2f}', '0.33'])
+                ['publishers to subscribers', 'QoS', 'mosquitto', 'sensorlogd', 'ratio', 'target', 'CPU us, mosquitto',
+                 'sensorlogd', 'ratio', 'target'])
+    cases = [('1 to 1', 1, 1, 0, 400000, 100), ('1 to 1', 1, 1, 1, 400000, 100),
+             ('50 to 1', 50, 1, 0, 400000, 100), ('50 to 1', 50, 1, 1, 400000, 100),
+             ('50 to 1, each one at a time', 50, 1, 1, 100000, 1),
+             ('1 to 50', 1, 50, 0, 20000, 100), ('1 to 50', 1, 50, 1, 20000, 100)]
+    for title, publishers, subscribers, qos, count, window in cases:
+        runs = alternately(repeat, [
+            lambda name=name: bench.load(name, publishers, subscribers, qos, count // scale, window=window)
+            for name in BROKERS])
+        speeds = [[run['messages'] * subscribers / run['seconds'] for run in column] for column in runs]
+        costs = [[run['cpu'] / run['messages'] / subscribers * 1e6 for run in column] for column in runs]
+        report.row([title, qos, *(thousands(median(column)) for column in speeds),
+                    f'{ratio(speeds[1], speeds[0]):.1f}', '3', *(f'{median(column):.1f}' for column in costs),
+                    f'{ratio(costs[1], costs[0]):.2f}', '0.33'])
 
 
 def latency(bench, report, repeat, scale):
@@ -165,30 +169,33 @@ def latency(bench, report, repeat, scale):
 def memory(bench, report, repeat, scale):
     connections = 10000 // scale
     report.head(f'Memory: alone, and with {thousands(connections)} idle connections',
-                ['broker', 'alone, MiB', 'a connection, KiB', 'target'])
+                ['broker', 'alone, MiB', 'of it shared with nobody', 'a connection, KiB', 'target'])
     runs = alternately(min(repeat, 3), [lambda name=name: bench.idle(name, connections) for name in BROKERS])
     for name, column, target in zip(BROKERS, runs, ['', 'mosquitto, and 2']):
-        report.row([name, f'{median(alone for alone, _ in column) / 1024:.1f}',
-                    f'{median((full - alone) / connections for alone, full in column):.2f}', target])
+        report.row([name, *(f'{median(run[i] for run in column) / 1024:.1f}' for i in (0, 1)),
+                    f'{median((full - alone) / connections for alone, _, full in column):.2f}', target])
 
 
 def sensors(bench, report, repeat, scale):
     """From sensors to committed rows, over the least program that does that."""
     report.head('50 sensors, QoS 1, acknowledged after the commit: readings/s',
-                ['table', 'bare COPY', 'sensorlogd', 'ratio', 'target', 'CPU us/reading', 'target',
+                ['table', 'connections', 'bare COPY', 'sensorlogd', 'ratio', 'target', 'CPU us/reading', 'target',
                  'mosquitto + sensorlogd', 'ratio', 'target'])
     for kind, name in [('text', 'without key'), ('keyed', 'with a key')]:
         count = 600000 // scale
-        bare, ours, behind = alternately(repeat, [
+        bare, one, two, behind = alternately(repeat, [
             lambda: bench.store('bare', kind, 50, count),
-            lambda: bench.store('sensorlogd', kind, 50, count),
+            lambda: bench.store('sensorlogd', kind, 50, count, 1),
+            lambda: bench.store('sensorlogd', kind, 50, count, 2),
             lambda: bench.store_behind_mosquitto(kind, 50, count)])
-        speeds = [[run['messages'] / run['seconds'] for run in column] for column in (bare, ours)]
+        bare, *ours = ([run['messages'] / run['seconds'] for run in column] for column in (bare, one, two))
         behind = [count / seconds for seconds in behind]
-        report.row([name, thousands(median(speeds[0])), thousands(median(speeds[1])),
-                    f'{ratio(speeds[1], speeds[0]):.2f}', '0.80',
-                    f'{median(run["cpu"] / run["messages"] * 1e6 for run in ours):.2f}', '1.0',
-                    thousands(median(behind)), f'{ratio(speeds[1], behind):.1f}', '5' if kind == 'text' else ''])
+        for connections, runs, speeds in zip((1, 2), (one, two), ours):
+            report.row([name, connections, thousands(median(bare)), thousands(median(speeds)),
+                        f'{ratio(speeds, bare):.2f}', '0.80',
+                        f'{median(run["cpu"] / run["messages"] * 1e6 for run in runs):.2f}', '1.0',
+                        *([thousands(median(behind)), f'{ratio(speeds, behind):.1f}', '5' if kind == 'text' else '']
+                          if connections == 1 else [''] * 3)])
 
 
 def ratio(ours, theirs):

@@ -1,6 +1,7 @@
 #!/bin/bash
 # make demo: altimeters -> sensorlogd with its built-in broker -> PostgreSQL, all private and gone afterwards, in 20 seconds.
 set -eu
+# shellcheck source=tests/demo/common.sh
 . "$(dirname "$0")/common.sh"
 
 all_stored() { [ "$(stored)" -ge "$published" ]; }

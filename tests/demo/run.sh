@@ -2,6 +2,7 @@
 # make run: a playground that stays until Ctrl-C: PostgreSQL and sensorlogd with its built-in broker, private and gone
 # afterwards.
 set -eu
+# shellcheck source=tests/demo/common.sh
 . "$(dirname "$0")/common.sh"
 
 start_sensorlogd 1883

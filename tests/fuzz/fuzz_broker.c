@@ -212,7 +212,11 @@ static void client_open(size_t i)
     struct sockaddr_in from = {.sin_family = AF_INET,
                                .sin_addr = {htonl(0x7f010000 | (++source & 0xffff))}};
     check(fd > 0 && bind(fd, (struct sockaddr *)&from, sizeof from) == 0);
-    check(connect(fd, (struct sockaddr *)&address, sizeof address) == 0);
+    int status;
+    do // an alarm of the fuzzer's
+        status = connect(fd, (struct sockaddr *)&address, sizeof address);
+    while (status != 0 && errno == EINTR);
+    check(status == 0);
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &abort_it, sizeof abort_it);
     fcntl(fd, F_SETFL, O_NONBLOCK);
     rig.clients[i] = fd;

@@ -92,6 +92,27 @@ def test_qos_0_is_stored_too(make_builtin, database, version):
     sensor.nothing()
 
 
+def test_a_repeat_while_the_first_is_on_its_way(make_builtin, database, version):
+    """The same message with DUP is the same reading, and acknowledged once; another one under an identifier that is in
+    use is an error [MQTT-2.3.1-2] [MQTT5 2.2.1-3]."""
+    site = make_builtin(database, [COUNT])
+    sensor = site.client(version)
+    with database.locked("telemetry.count"):
+        sensor.send_publish("count/1", count(1), 1, pid=5)
+        for _ in range(3):
+            sensor.send_publish("count/1", count(1), 1, pid=5, dup=True)
+        sensor.nothing()
+    sensor.expect("PUBACK", pid=5, code=0)
+    sensor.nothing()
+    assert numbers(database) == [1]
+    with database.locked("telemetry.count"):
+        sensor.send_publish("count/1", count(2), 1, pid=5)
+        sensor.send_publish("count/1", count(3), 1, pid=5)
+        sensor.ends(0x82, 0x91)
+    site.daemon.wait_messages(2, "stored")
+    assert numbers(database) == [1, 2]
+
+
 @pytest.mark.parametrize("qos", [1, 2])
 def test_a_bad_reading_is_acknowledged_with_the_truth(make_builtin, database, version, qos):
     """Under MQTT 5 by 0x99, which ends the exchange of QoS 2 too [5:MQTT-4.3.3-9]; it is in the reject table, and

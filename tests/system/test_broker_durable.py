@@ -1,6 +1,7 @@
 """What the broker has acknowledged survives kill -9."""
 import os
 import random
+import select
 import time
 
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from harness import wire
 from harness.client import fresh
 from harness.sensor import Sensor, Subscriber
-from harness.wait import wait_until
+from harness.stall import Disk
+from harness.wait import TimedOut, wait_until
 
 
 def crash(site):
@@ -26,14 +28,20 @@ BOTH_ENDS = pytest.mark.parametrize("end", [crash, stop])
 # Under load
 
 
+DEEP = {"queued_messages": 100000, "queued_bytes": "64MiB"}
+
+
 @pytest.mark.limit(300)
 @pytest.mark.parametrize("qos", [1, 2])
 def test_killed_at_any_moment(make_builtin, qos):
     """Nothing acknowledged is lost; QoS 2 neither lost nor doubled; order is kept [MQTT-4.3.2, 4.3.3, 4.6.0-6]."""
+    under_load(make_builtin(**DEEP), qos)
+
+
+def under_load(site, qos, before_the_kill=lambda site: None, after_it=lambda: None):
+    """Kills it a dozen times, and looks at what has arrived."""
     seed = random.SystemRandom().randrange(1 << 32)
-    print(f"seed {seed}")
     chance = random.Random(seed)
-    site = make_builtin(queued_messages=100000, queued_bytes="64MiB")
     topic = fresh("topic")
     subscribers = [Subscriber(site.port, version, f"{topic}/+", qos).start() for version in (4, 5)]
     away = site.client(5, keep=True)
@@ -47,7 +55,10 @@ def test_killed_at_any_moment(make_builtin, qos):
         goals = [len(one.acknowledged) + chance.randrange(1, 150) for one in sensors]
         wait_until(lambda: any(one.violations for one in sensors + subscribers) or all(
             len(one.acknowledged) >= goal for one, goal in zip(sensors, goals)), f"progress (seed {seed})")
-        crash(site)
+        before_the_kill(site)
+        site.kill9()
+        after_it()
+        site.start()
     sent = {b"%d %d" % (number, n) for number, one in enumerate(sensors) for n in one.stop()}
     for one in subscribers:
         wait_until(lambda: one.violations or set(one.received) >= sent, f"all to arrive (seed {seed})")
@@ -59,8 +70,7 @@ def test_killed_at_any_moment(make_builtin, qos):
     while not expected <= set(queued):
         queued.append(away.receive().payload)
     judge(queued, qos, seed)
-    away.sync()
-    assert all(len(one.received) > 1000 or qos == 2 for one in subscribers), "there was load"
+    assert len(sent) > 500, "there was load"
 
 
 def judge(payloads, qos, seed):
@@ -135,7 +145,7 @@ def test_a_session_as_it_was(make_builtin, version, end):
     values = {"content_type": "a", "response_topic": "r", "correlation_data": b"\0", "payload_format_indicator": 1,
               "user_property": [("b", "1"), ("a", "2"), ("b", "1")]} if version == 5 else {}
     for number in range(6):
-        publisher.publish(f"{topic}/1", b"%d" % number, 1 + number % 2, retain=number == 0, properties=values)
+        publisher.publish(f"{topic}/1", b"%d" % number, 1 + number % 2, retain=number == 3, properties=values)
     first = [client.expect("PUBLISH", payload=b"%d" % number) for number in range(6)]
     client.ack("PUBACK", first[0].pid)
     client.ack("PUBREC", first[1].pid)
@@ -151,7 +161,9 @@ def test_a_session_as_it_was(make_builtin, version, end):
     client.expect("PUBREL", pid=first[1].pid)
     client.ack("PUBCOMP", first[1].pid)
     for message in first[2:]:
-        again = client.receive(f"{topic}/1", message.payload, dup=True, pid=message.pid, qos=message.qos)
+        assert message.retain == (message.payload == b"3" and version == 5)
+        again = client.receive(f"{topic}/1", message.payload, dup=True, pid=message.pid, qos=message.qos,
+                               retain=message.retain)
         assert again.properties == {**values, **({"subscription_identifier": [5]} if version == 5 else {})}
     new = client.receive(f"{topic}/1", b"new", dup=False)
     assert new.pid == 7, "identifiers go on"
@@ -161,6 +173,31 @@ def test_a_session_as_it_was(make_builtin, version, end):
     client.nothing()
     client.publish(f"{topic}/1", b"", 1, retain=True)
     client.receive(f"{topic}/1", b"", retain=version == 5)
+
+
+@BOTH_ENDS
+def test_what_has_ended_does_not_come_back(make_builtin, version, end):
+    """A session after a clean start, and a will that was published."""
+    site = make_builtin()
+    watcher = site.client(version, keep=True)
+    watcher.subscribe("will", 1)
+    client = site.client(version, keep=True, will=wire.will("will", b"gone", qos=1))
+    client.subscribe("t", 1)
+    client.close()
+    watcher.receive("will", b"gone")
+    ended = site.client(version, keep=True)
+    ended.subscribe("t", 1)
+    ended.disconnect()
+    site.client(version, ended.client_id).disconnect()
+    watcher.publish("kept", b"what is acknowledged now is durable, and all before it", 1, retain=True)
+    end(site)
+    watcher = site.client(version, watcher.client_id, keep=True)
+    watcher.publish("will", b"marker", 1)
+    while (message := watcher.receive("will")).dup:  # its PUBACK need not have been remembered
+        assert message.payload == b"gone"
+    assert message.payload == b"marker"
+    assert not site.client(version, ended.client_id, keep=True).present
+    assert site.client(version, client.client_id, keep=True).present
 
 
 @BOTH_ENDS
@@ -199,9 +236,9 @@ def test_a_will_is_published_after_a_crash(make_builtin, version, keep):
     late.receive("will", b"gone", retain=True)
 
 
-def delayed_will(site, delay):
+def delayed_will(site, delay, payload):
     return site.client(5, clean=False, properties={"session_expiry_interval": 3600}, will=wire.will(
-        "will", b"late", qos=1, values={"will_delay_interval": delay, "user_property": [("a", "b")]}))
+        "will", payload, qos=1, values={"will_delay_interval": delay, "user_property": [("a", "b")]}))
 
 
 @BOTH_ENDS
@@ -210,15 +247,14 @@ def test_a_will_that_waits(make_builtin, end):
     site = make_builtin()
     watcher = site.client(5, keep=True)
     watcher.subscribe("will", 1)
-    delayed_will(site, 2).close()
-    cancelled = delayed_will(site, 5)
+    cancelled = delayed_will(site, 3, b"cancelled")
     cancelled.close()
-    watcher.sync()
+    delayed_will(site, 4, b"late").close()
+    watcher.publish("kept", b"what is acknowledged now is durable, and all before it", 1, retain=True)
     end(site)
     site.client(5, cancelled.client_id, keep=True)
     watcher = site.client(5, watcher.client_id, keep=True)
     assert watcher.receive("will", b"late").properties == {"user_property": [("a", "b")]}
-    watcher.nothing()
 
 
 @BOTH_ENDS
@@ -268,6 +304,109 @@ def test_without_a_state_file_nothing_outlives(make_builtin, version):
     assert not client.present
     client.subscribe("t")
     client.nothing()
+
+
+# A disk that stands still
+
+
+@pytest.fixture
+def disk(tmp_path):
+    disk = Disk(tmp_path, "/broker.db")
+    yield disk
+    disk.go_on()
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_no_acknowledgement_before_it_is_durable(make_builtin, disk, version, qos):
+    """While the disk stands still nothing is acknowledged that must be kept, and all else goes on."""
+    site = make_builtin(environment=disk.environment)
+    topic = fresh("topic")
+    away = site.client(version, keep=True)
+    away.subscribe(topic, qos)
+    away.disconnect()
+    publisher, keeper = (site.client(version, keep=True) for _ in range(2))
+    passer_by, newcomer = site.client(version), site.dial(version)
+    other = fresh("other")
+    with disk.stalled():
+        publisher.send_publish(topic, b"x", qos, pid=7)
+        keeper.send(wire.subscribe(version, 5, [(other, qos)]))
+        newcomer.send(wire.connect(version, fresh("new"), clean=False, values={"session_expiry_interval": 60}))
+        assert passer_by.subscribe(other, 2) == 2
+        for passing in (0, 1, 2):
+            passer_by.publish(f"{topic}/of/nobody", b"x", passing)
+        publisher.nothing()
+        with pytest.raises(TimedOut):
+            newcomer.read(0.1)
+        assert not select.select([keeper], [], [], 0)[0]
+    publisher.expect("PUBACK" if qos == 1 else "PUBREC", pid=7)
+    keeper.expect("SUBACK", pid=5)
+    newcomer.expect("CONNACK", code=0)
+    if qos == 2:
+        with disk.stalled():
+            publisher.send(wire.ack("PUBREL", 7))
+            publisher.nothing()
+        publisher.expect("PUBCOMP", pid=7)
+    site.client(version, away.client_id, keep=True).receive(topic, b"x", qos=qos)
+
+
+def test_qos_2_goes_out_when_it_is_durable(make_builtin, disk, version):
+    """Otherwise a crash would give its identifier to another message; so does PUBREL after PUBREC, so that the message
+    is not sent again [MQTT-4.3.3-1] [5:MQTT-4.3.3-3 to -6]. QoS 1 may go at once."""
+    site = make_builtin(environment=disk.environment)
+    topic = fresh("topic")
+    subscriber = site.client(version, keep=True)
+    subscriber.subscribe(topic, 2)
+    publisher = site.client(version)
+    publisher.send_publish(topic, b"2", 2, pid=1)
+    publisher.expect("PUBREC")
+    with disk.stalled():
+        publisher.send(wire.ack("PUBREL", 1))
+        publisher.nothing()
+        subscriber.nothing()
+    message = subscriber.expect("PUBLISH", payload=b"2", qos=2)
+    publisher.expect("PUBCOMP")
+    with disk.stalled():
+        subscriber.ack("PUBREC", message.pid)
+        subscriber.nothing()
+        publisher.send_publish(topic, b"1", 1, pid=2)
+        publisher.nothing()
+        subscriber.expect("PUBLISH", payload=b"1", qos=1)
+    subscriber.expect("PUBREL", pid=message.pid)
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_killed_while_the_disk_stands_still(make_builtin, disk, version, qos):
+    """What was not acknowledged may be sent again, and is there once then."""
+    site = make_builtin(environment=disk.environment)
+    topic = fresh("topic")
+    subscriber, publisher = site.client(version, keep=True), site.client(version, keep=True)
+    subscriber.subscribe(topic, qos)
+    disk.stall()
+    publisher.send_publish(topic, b"x", qos, pid=7)
+    publisher.nothing()
+    site.kill9()
+    disk.go_on()
+    site.start()
+    publisher = site.client(version, publisher.client_id, keep=True)
+    publisher.send_publish(topic, b"x", qos, pid=7, dup=True)
+    publisher.answer("PUBACK" if qos == 1 else "PUBREC", 7)
+    if qos == 2:
+        publisher.release(7)
+    subscriber = site.client(version, subscriber.client_id, keep=True)
+    subscriber.receive(topic, b"x")
+    subscriber.sync()
+    assert qos == 1 or not subscriber.inbox
+
+
+@pytest.mark.limit(300)
+def test_killed_again_and_again_while_the_disk_stands_still(make_builtin, disk):
+    """Under load, so that each time much has been taken in, and perhaps sent, that is not durable."""
+    def stall(site):
+        disk.stall()
+        for _ in range(10):
+            site.client(5).sync()
+
+    under_load(make_builtin(environment=disk.environment, **DEEP), 2, stall, disk.go_on)
 
 
 # The state file

@@ -263,6 +263,23 @@ def test_packet_identifiers_of_deliveries_count(builtin, version):
     assert watcher.receive().pid == 4
 
 
+def test_packet_identifiers_begin_anew(builtin):
+    """After 65535 comes 1, or the first that is not in use [MQTT-2.3.1-4] [MQTT5 2.2.1-4]."""
+    topic = fresh("topic")
+    watcher, publisher = builtin.client(4), builtin.client(4)
+    watcher.subscribe(topic, 1)
+    publisher.publish(topic, b"kept back", 1)
+    held = watcher.expect("PUBLISH", pid=1)
+    expected = [*range(2, 65536), *range(2, 40)]
+    for first in range(0, len(expected), 500):
+        pids = expected[first:first + 500]
+        publisher.send(*[wire.publish(4, topic, b"", qos=1, pid=pid) for pid in pids])
+        assert [watcher.receive(topic).pid for _ in pids] == pids
+        assert [publisher.expect("PUBACK").pid for _ in pids] == pids
+    watcher.acknowledge(held)
+    watcher.nothing()
+
+
 def test_after_pubrec_only_pubrel_is_repeated(builtin, version):
     """[MQTT-4.3.3-1] [5:MQTT-4.3.3-4 to -7] [MQTT-4.4.0-1]"""
     topic = fresh("topic")

@@ -9,7 +9,7 @@ from harness.client import Client, Closed, Connection, fresh
 from harness.daemon import is_sanitized
 from harness.websocket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 
-MALFORMED, PROTOCOL_ERROR, TOO_LARGE, TOPIC_INVALID = 0x81, 0x82, 0x95, 0x90
+MALFORMED, PROTOCOL_ERROR, TOO_LARGE = 0x81, 0x82, 0x95
 BROKER = {"packet_size": "4MiB", "connect_timeout": "3s", "also": ("ws",)}
 
 

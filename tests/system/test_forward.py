@@ -11,6 +11,7 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from harness.daemon import is_sanitized
 from harness.load import Publisher
 from harness.wait import TimedOut, wait_until
 
@@ -315,12 +316,48 @@ def test_an_upstream_that_says_nothing_holds_nobody_up(make_builtin, mute):
     connection.close()
 
 
+_HANGING_NAMES = """
+#include <dlfcn.h>
+#include <netdb.h>
+#include <string.h>
+#include <unistd.h>
+int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints, struct addrinfo **found)
+{
+    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **) = dlsym(RTLD_NEXT, "getaddrinfo");
+    while (strstr(name, ".hangs") && !(hints->ai_flags & AI_NUMERICHOST))
+        pause();
+    return real(name, service, hints, found);
+}
+"""
+
+
+def test_a_name_server_that_hangs_holds_nobody_up(make_builtin, upstream, collect, tmp_path):
+    """Neither the clients, nor another forward, nor a stop."""
+    if is_sanitized():
+        pytest.skip("a sanitizer wants to be the first library")
+    subprocess.run(["gcc", "-D_GNU_SOURCE", "-shared", "-fPIC", "-x", "c", "-o", tmp_path / "hang.so", "-", "-ldl"],
+                   input=_HANGING_NAMES, text=True, check=True)
+    collector = collect(upstream)
+    sections = section(upstream)
+    sections["forward hung"] = {"uri": "mqtt://upstream.hangs", "client_id": "edge", "filters": "#"}
+    builtin = make_builtin(conf=sections, environment={"LD_PRELOAD": str(tmp_path / "hang.so"),
+                                                      "ASAN_OPTIONS": "verify_asan_link_order=0"})
+    publisher = builtin.client(5)
+    for n in range(50):
+        publisher.publish("sensors/a", b"a %d" % n, 1)
+    collector.wait_for("site/7/sensors/a", payloads(b"a", 50))
+    assert builtin.daemon.metric("sensorlog_forward_queued", forward="hung") == 50
+    started = time.monotonic()
+    assert builtin.daemon.stop() == 0
+    assert time.monotonic() - started < 10
+
+
 def test_a_name_that_does_not_exist_holds_nobody_up(make_builtin):
     builtin = make_builtin(conf={"forward up": {"uri": "mqtt://upstream.invalid", "client_id": "edge", "filters": "#"}})
     publisher = builtin.client(5)
     for n in range(50):
         assert publisher.publish("a", b"%d" % n, 1) == 0
-    builtin.log.wait_for("forward up: no connection to mqtt://upstream.invalid")
+    builtin.log.wait_for("forward up: no connection to mqtt://upstream.invalid: (Name or service not known|Temporary failure)")
     assert builtin.daemon.stop() == 0
 
 

@@ -87,6 +87,7 @@ def test_the_installed_files_name_each_other(install, prefix, etc):
     assert command.groups() == (f"{prefix}/bin/sensorlogd", f"{etc}/sensorlogd/sensorlogd.conf")
     for path in command.groups():
         assert (root / path[1:]).is_file()
+    assert (tree / "lib/systemd/system/sensorlogd.socket").is_file()
     assert f"d {etc}/sensorlogd/topics.d " in (tree / "lib/tmpfiles.d/sensorlogd.conf").read_text()
     assert f"{etc}/sensorlogd/topics.d" in (tree / "share/man/man8/sensorlogd.8").read_text()
 

@@ -96,7 +96,7 @@ static inline void rig_opened(void *arg)
 // Another connection in place of the one there is.
 static inline void rig_renew(struct rig *rig)
 {
-    static const struct conn_limits limits = {RIG_PACKET_LIMIT, RIG_KEEP};
+    static const struct conn_limits limits = {.packet = RIG_PACKET_LIMIT, .keep = RIG_KEEP};
     static const struct conn_calls calls = {.open = rig_opened,
                                             .packet = rig_packet,
                                             .malformed = rig_malformed,

@@ -40,6 +40,7 @@ static const char *const migrations[] = {
 static const struct disk_options some_options = {
     .what = "test numbers",
     .holds = "all numbers",
+    .lacks = "no numbers",
     .application_id = 0x12345678,
     .migrations = migrations,
     .migration_count = 1,

@@ -261,6 +261,27 @@ static void silence_counts_only_while_we_read(void **state)
     peer_close(&silent);
 }
 
+// Whose end cannot be read because it is behind what is held is noticed all the same.
+static void who_is_held_and_goes_is_let_go(void **state)
+{
+    struct rig *rig = *state;
+    struct peer peer;
+    struct broker_status status;
+    struct packet packet = connect_packet(PACKET_V311, "sensor", false);
+    rig->budget.limit = 1000;
+    rig_open(rig);
+    packet.connect.keep_alive = 1;
+    peer_open(&peer, rig, PACKET_V311);
+    peer_send(&peer, &packet);
+    expect(&peer, "CONNACK 00");
+    for (uint16_t id = 1; id <= 3; id++)
+        peer_publish(&peer, "db/a", "1", 1, id, false);
+    rig_wait(rig, rig->message_count == 2);
+    peer_close(&peer);
+    rig_wait(rig, (broker_status(rig->broker, &status), status.clients == 0));
+    assert_int_equal(rig->message_count, 2);
+}
+
 static void a_will_reaches_the_mappings(void **state)
 {
     struct rig *rig = *state;
@@ -398,6 +419,7 @@ int main(void)
         TEST(bytes_without_acknowledgement),
         TEST(a_full_budget_stops_only_mapped_messages),
         TEST(silence_counts_only_while_we_read),
+        TEST(who_is_held_and_goes_is_let_go),
         TEST(a_will_reaches_the_mappings),
         TEST(a_reload_ends_those_who_are_not_allowed_any_more),
         TEST(a_reload_begins_checks_anew),

@@ -48,7 +48,7 @@ static void closed(void *arg, const char *why)
 
 static int set_up(void **state)
 {
-    static const struct conn_limits limits = {1000, 0};
+    static const struct conn_limits limits = {.packet = 1000};
     static const struct conn_calls calls = {.packet = packet,
                                             .malformed = malformed,
                                             .closed = closed};

@@ -307,11 +307,9 @@ static void drained_says_that_all_has_left(void **state)
     free(piece);
 }
 
-// Without a bound to read through to, no packet may be too large.
-static void a_publish_above_the_limit_may_be_refused(void **state)
+// In place of the connection there is, with these limits.
+static void renew_with(struct rig *f, const struct conn_limits *limits)
 {
-    struct rig *f = *state;
-    static const struct conn_limits limits = {.packet = 100};
     static const struct conn_calls calls = {.packet = rig_packet,
                                             .malformed = rig_malformed,
                                             .closed = rig_closed};
@@ -319,9 +317,17 @@ static void a_publish_above_the_limit_may_be_refused(void **state)
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
     conn_free(f->conn);
     rig_peer_ends(f);
-    f->conn = conn_new(f->loop, &limits, &calls, f);
+    f->conn = conn_new(f->loop, limits, &calls, f);
     f->peer = fds[1];
     conn_attach(f->conn, fds[0], NULL);
+}
+
+// Without a bound to read through to, no packet may be too large.
+static void a_publish_above_the_limit_may_be_refused(void **state)
+{
+    struct rig *f = *state;
+    static const struct conn_limits limits = {.packet = 100};
+    renew_with(f, &limits);
     size_t body;
     uint8_t *good = publish_of(100, &body), *bad = publish_of(101, &body);
     rig_feed(f, good, 100);
@@ -329,6 +335,45 @@ static void a_publish_above_the_limit_may_be_refused(void **state)
     rig_expect(f, "PUBLISH 98/98 malformed 95");
     free(good);
     free(bad);
+}
+
+static void what_is_unfinished_is_charged(void **state)
+{
+    struct rig *f = *state;
+    struct budget budget = {.limit = 3 * CONN_SMALL};
+    const struct conn_limits limits = {.packet = 10 * CONN_SMALL, .unfinished = &budget};
+    size_t body, size = 2 * CONN_SMALL;
+    uint8_t *small = publish_of(CONN_SMALL, &body), *large = publish_of(size, &body);
+    renew_with(f, &limits);
+    rig_feed(f, small, CONN_SMALL - 1);
+    assert_int_equal(budget.used, 0);
+    rig_feed(f, small + CONN_SMALL - 1, 1);
+    rig_feed(f, large, size); // at once
+    assert_int_equal(budget.peak, 0);
+    rig_feed(f, large, 10);
+    assert_int_equal(budget.used, size);
+    f->hold_at = f->packets + 1;
+    rig_feed(f, large + 10, size - 10);
+    assert_int_equal(budget.used, size); // it is there still
+    f->hold_at = 0;
+    conn_resume(f->conn);
+    rig_run(f);
+    assert_int_equal(budget.used, 0);
+    f->seen[0] = '\0';
+    budget_take(&budget, budget.limit);
+    rig_feed(f, small, 10);
+    rig_feed(f, small + 10, CONN_SMALL - 10);
+    rig_expect(f, "PUBLISH 4093/4093");
+    rig_feed(f, large, 10);
+    rig_expect(f, "PUBLISH 4093/4093 malformed 97");
+    budget_give(&budget, budget.limit);
+    renew_with(f, &limits);
+    rig_feed(f, large, 10);
+    conn_free(f->conn);
+    f->conn = NULL;
+    assert_int_equal(budget.used, 0);
+    free(small);
+    free(large);
 }
 
 // ---- system calls, which are counted here on their way ----
@@ -437,6 +482,7 @@ int main(void)
         TEST(a_flood_comes_whole_and_in_order),
         TEST(drained_says_that_all_has_left),
         TEST(a_publish_above_the_limit_may_be_refused),
+        TEST(what_is_unfinished_is_charged),
         TEST(a_turn_costs_one_recv_and_one_send),
         TEST(a_short_hold_costs_nothing),
     };

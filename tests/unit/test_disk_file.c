@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <pwd.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -212,10 +213,10 @@ static void any_damage_is_an_error_or_harmless(void **state)
     free(bytes);
 }
 
-// As nobody, where the tests run as root, who may write anywhere.
-static void refused_in_child(struct rig *rig, const char *said)
+// With the directory in this mode; as nobody, where the tests run as root, who may write anywhere.
+static void refused_in_child(struct rig *rig, mode_t mode, const char *said)
 {
-    assert_int_equal(chmod(rig->directory, 0755), 0);
+    assert_int_equal(chmod(rig->directory, mode), 0);
     pid_t child = fork();
     if (child == 0) {
         if (geteuid() == 0 && (setgid(65534) != 0 || setuid(65534) != 0))
@@ -229,6 +230,22 @@ static void refused_in_child(struct rig *rig, const char *said)
     int status;
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
+    assert_int_equal(chmod(rig->directory, 0755), 0);
+}
+
+static void a_service_user_is_told_to_use_sudo(void **state)
+{
+    struct rig *rig = *state;
+    if (geteuid() != 0)
+        skip();
+    fill(rig);
+    size_t length;
+    char *bytes = read_file(rig->path, &length);
+    memset(bytes + 4096 * (length / 4096 / 2), 0x5A, 4096);
+    write_file(rig->path, bytes, length);
+    free(bytes);
+    assert_int_equal(chmod(rig->path, 0666), 0);
+    refused_in_child(rig, 0777, "needs the package sqlite3: sudo -u nobody sh -c \"{ echo 'PRAGMA");
 }
 
 static void places_that_cannot_be_written_are_named(void **state)
@@ -239,21 +256,52 @@ static void places_that_cannot_be_written_are_named(void **state)
     snprintf(rig->path, sizeof rig->path, "%s/none/numbers.db", rig->directory);
     assert_refused(rig, "its directory must be there");
     strcpy(rig->path, rig->directory);
-    assert_refused(rig, "cannot be opened");
+    assert_refused(rig, "the file cannot be opened");
     strcpy(rig->path, path);
-    if (geteuid() != 0)
-        assert_int_equal(chmod(rig->directory, 0555), 0);
-    refused_in_child(rig, "be writable for the daemon's user");
-    assert_int_equal(chmod(rig->directory, 0755), 0);
+    mode_t mode = geteuid() == 0 ? 0755 : 0555;
+    const struct passwd *user = getpwuid(geteuid() == 0 ? 65534 : geteuid());
+    char *cure = mem_printf("%s, the file beside it that ends in -wal, and its directory must "
+                            "belong to the daemon's user (%s), or be writable for it",
+                            rig->path, user->pw_name);
+    refused_in_child(rig, mode, cure);
     open_disk(rig);
     close_disk(rig);
     assert_int_equal(chmod(rig->path, 0444), 0);
-    refused_in_child(rig, "must be writable for the daemon's user");
-    assert_int_equal(chmod(rig->path, geteuid() == 0 ? 0666 : 0600), 0);
-    if (geteuid() != 0)
-        assert_int_equal(chmod(rig->directory, 0555), 0);
-    refused_in_child(rig, "its directory, must be writable");
-    assert_int_equal(chmod(rig->directory, 0755), 0);
+    refused_in_child(rig, mode, cure);
+    assert_int_equal(chmod(rig->path, 0666), 0);
+    refused_in_child(rig, mode, cure);
+    free(cure);
+}
+
+// What has become durable since the last checkpoint is in the log alone, which SQLite would delete.
+static void a_log_without_its_file_is_refused_and_kept(void **state)
+{
+    struct rig *rig = *state;
+    char *log = mem_printf("%s-wal", rig->path), *away = mem_printf("%s.away", rig->path);
+    pid_t child = fork();
+    if (child == 0) {
+        struct number number;
+        open_disk(rig);
+        submit(rig, &number, 7);
+        wait_for(rig, 1);
+        _exit(0); // as if it were killed: the log stays
+    }
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    assert_int_equal(rename(rig->path, away), 0);
+    for (int empty = 0; empty <= 1; empty++) {
+        if (empty)
+            write_file(rig->path, "", 0);
+        assert_refused(rig, "move the file back beside it");
+        assert_refused(rig, "all numbers are lost then");
+        assert_refused(rig, log);
+        assert_int_equal(access(rig->path, F_OK), empty - 1);
+    }
+    assert_int_equal(rename(away, rig->path), 0);
+    assert_int_equal(ask(rig->path, "SELECT value FROM number"), 7);
+    open_disk(rig);
+    close_disk(rig);
+    free(log);
+    free(away);
 }
 
 static void a_full_disk_at_the_start_is_an_error(void **state)
@@ -304,7 +352,9 @@ int main(void)
         TEST(files_that_are_not_ours_are_refused_and_stay_as_they_are),
         TEST(a_damaged_file_is_refused_with_a_way_out),
         TEST(any_damage_is_an_error_or_harmless),
+        TEST(a_service_user_is_told_to_use_sudo),
         TEST(places_that_cannot_be_written_are_named),
+        TEST(a_log_without_its_file_is_refused_and_kept),
         TEST(a_full_disk_at_the_start_is_an_error),
         TEST(a_second_process_is_refused),
     };

@@ -38,7 +38,7 @@ enum manner {
 
 struct fixture {
     struct loop *loop;
-    struct worker *paho;
+    struct worker *names, *paho;
     struct forward_options options;
     struct forward *forward;
     struct evconnlistener *listener;
@@ -279,6 +279,7 @@ static int set_up(void **state)
 {
     struct fixture *f = mem_zalloc(sizeof *f);
     f->loop = loop_new();
+    f->names = worker_new(f->loop, 1);
     f->paho = worker_new(f->loop, 1);
     f->options = (struct forward_options){.name = "test",
                                           .uri = "mqtt://upstream",
@@ -293,7 +294,7 @@ static int set_up(void **state)
                                         .close = is_closed,
                                         .done = is_done,
                                         .arg = f};
-    f->forward = forward_new(f->loop, f->paho, &f->options, &calls);
+    f->forward = forward_new(f->loop, f->names, f->paho, &f->options, &calls);
     *state = f;
     return 0;
 }
@@ -322,6 +323,7 @@ static int tear_down(void **state)
     worker_submit(f->paho, nothing, is_stopped, nothing, f);
     assert_true(wait_for(f, &f->stopped));
     worker_free(f->paho);
+    worker_free(f->names);
     if (f->listener)
         upstream_stop(f);
     loop_free(f->loop);

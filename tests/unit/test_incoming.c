@@ -14,6 +14,7 @@
 #include "broker/state.h"
 
 static struct budget budget = {.limit = SIZE_MAX};
+static struct sessions sessions = {.budget = &budget};
 
 static struct publication *some_publication(void)
 {
@@ -25,6 +26,7 @@ static size_t count(const struct session *session)
     size_t n = 0;
     for (uint32_t id = 1; id <= 65535; id++)
         n += incoming_find(session, (uint16_t)id) != NULL;
+    assert_int_equal(incoming_count(session), n);
     return n;
 }
 
@@ -32,7 +34,7 @@ static void finds_what_was_added(void **state)
 {
     (void)state;
     static const uint16_t ids[] = {1, 5, 9, 13, 2, 65535, 32768, 16384, 3, 17};
-    struct session session = {0};
+    struct session session = {.sessions = &sessions};
     assert_null(incoming_find(&session, 1));
     incoming_remove(&session, 1);
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
@@ -52,7 +54,7 @@ static void finds_what_was_added(void **state)
 static void each_exchange_has_another_serial(void **state)
 {
     (void)state;
-    struct session session = {0};
+    struct session session = {.sessions = &sessions};
     uint32_t first = incoming_add(&session, 7)->serial;
     incoming_remove(&session, 7);
     assert_int_not_equal(incoming_add(&session, 7)->serial, first);
@@ -67,7 +69,7 @@ static void agrees_with_a_plain_array(void **state)
     static uint32_t model[65536]; // serials
     unsigned seed = 1;
     for (size_t s = 0; s < sizeof steps / sizeof *steps; s++) {
-        struct session session = {0};
+        struct session session = {.sessions = &sessions};
         size_t there = 0;
         memset(model, 0, sizeof model);
         for (unsigned turn = 0; turn < 20000; turn++) {
@@ -92,7 +94,7 @@ static void agrees_with_a_plain_array(void **state)
 static void all_identifiers_fit(void **state)
 {
     (void)state;
-    struct session session = {0};
+    struct session session = {.sessions = &sessions};
     for (uint32_t id = 1; id <= 65535; id++)
         incoming_add(&session, (uint16_t)id)->reason = (uint8_t)id;
     for (uint32_t id = 65535; id >= 1; id--) {
@@ -103,11 +105,14 @@ static void all_identifiers_fit(void **state)
     incoming_free(&session);
 }
 
-static void lets_publications_go(void **state)
+static void takes_of_the_budget(void **state)
 {
     (void)state;
-    struct session session = {0};
+    struct session session = {.sessions = &sessions};
     size_t before = budget.used;
+    for (uint16_t id = 100; id < 200; id++)
+        incoming_add(&session, id);
+    assert_true(budget.used >= before + 100 * sizeof(struct exchange));
     incoming_add(&session, 1)->publication = some_publication();
     incoming_add(&session, 2)->publication = some_publication();
     incoming_remove(&session, 1);
@@ -118,7 +123,7 @@ static void lets_publications_go(void **state)
 static void what_is_loaded_was_received(void **state)
 {
     (void)state;
-    struct session session = {0};
+    struct session session = {.sessions = &sessions};
     struct publication *publication = some_publication();
     incoming_load(&session, &(struct state_incoming){.packet_id = 3, .mapped = true}, publication);
     incoming_load(&session, &(struct state_incoming){.packet_id = 4}, NULL);
@@ -140,7 +145,7 @@ int main(void)
         cmocka_unit_test(each_exchange_has_another_serial),
         cmocka_unit_test(agrees_with_a_plain_array),
         cmocka_unit_test(all_identifiers_fit),
-        cmocka_unit_test(lets_publications_go),
+        cmocka_unit_test(takes_of_the_budget),
         cmocka_unit_test(what_is_loaded_was_received),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -134,6 +134,33 @@ static void repeated_lines_are_held_back(void **state)
     assert_true(log_limit_pass(&always, NULL));
 }
 
+static void what_was_held_back_is_said_where_there_is_any(void **state)
+{
+    (void)state;
+    char text[LOG_MORE_SIZE];
+    assert_string_equal(log_more(0, text), "");
+    assert_string_equal(log_more(3, text), " (3 more lately)");
+    assert_string_equal(log_more(UINT64_MAX, text), " (18446744073709551615 more lately)");
+}
+
+static void causes_do_not_hide_each_other(void **state)
+{
+    (void)state;
+    struct log_causes causes = {.interval_ms = 3600000};
+    uint64_t suppressed;
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < LOG_CAUSES; i++) {
+            char cause[32];
+            snprintf(cause, sizeof cause, "cause %d", i);
+            assert_int_equal(log_cause_pass(&causes, cause, &suppressed), round == 0);
+        }
+    }
+    assert_false(log_cause_pass(&causes, "one more", &suppressed));
+    causes.items[0].limit.next_ms = 0;
+    assert_true(log_cause_pass(&causes, "cause 0", &suppressed));
+    assert_int_equal(suppressed, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -143,6 +170,8 @@ int main(void)
         cmocka_unit_test(a_long_line_is_cut),
         cmocka_unit_test(levels_have_names),
         cmocka_unit_test(repeated_lines_are_held_back),
+        cmocka_unit_test(what_was_held_back_is_said_where_there_is_any),
+        cmocka_unit_test(causes_do_not_hide_each_other),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

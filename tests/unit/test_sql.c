@@ -74,26 +74,30 @@ static struct target keyless = {.index = 1,
 static void statements(void **state)
 {
     (void)state;
-    char *sql = sql_insert(&keyless);
+    char *sql = sql_insert(&keyless, false);
     assert_string_equal(sql, "INSERT INTO \"tele\"\"metry\".\"t\" (\"time\", \"a\"\"b\") "
-                             "SELECT * FROM unnest($1::timestamptz[], $2::numeric[])");
+                             "SELECT unnest($1::timestamptz[]), unnest($2::numeric[])");
     free(sql);
-    sql = sql_insert(&keyed);
+    sql = sql_insert(&keyed, true);
     assert_string_equal(
         sql,
-        "WITH input AS MATERIALIZED (SELECT * FROM "
-        "unnest($1::timestamptz[], $2::text[], $3::float8[])"
-        " WITH ORDINALITY AS u(\"time\", \"the \"\"station\"\"\", \"value\", \"#\")), "
-        "stored AS (INSERT INTO \"telemetry\".\"Wea;ther\""
+        "WITH stored AS (INSERT INTO \"telemetry\".\"Wea;ther\""
         " (\"time\", \"the \"\"station\"\"\", \"value\")"
-        " SELECT \"time\", \"the \"\"station\"\"\", \"value\" FROM input"
+        " SELECT unnest($1::timestamptz[]), unnest($2::text[]), unnest($3::float8[])"
         " ON CONFLICT (\"time\", \"the \"\"station\"\"\") DO NOTHING"
         " RETURNING \"time\", \"the \"\"station\"\"\"), "
         "numbered AS (SELECT \"time\", \"the \"\"station\"\"\", \"#\","
         " row_number() OVER (PARTITION BY \"time\", \"the \"\"station\"\"\" ORDER BY \"#\") AS \"#n\""
-        " FROM input WHERE (SELECT count(*) FROM stored) < $4::int8)"
+        " FROM unnest($1::timestamptz[], $2::text[])"
+        " WITH ORDINALITY AS input(\"time\", \"the \"\"station\"\"\", \"#\")"
+        " WHERE (SELECT count(*) FROM stored) < $4::int8)"
         " SELECT \"#\" FROM numbered WHERE \"#n\" > 1 OR (\"time\", \"the \"\"station\"\"\")"
         " NOT IN (SELECT \"time\", \"the \"\"station\"\"\" FROM stored) ORDER BY \"#\"");
+    free(sql);
+    sql = sql_insert(&keyed, false);
+    assert_string_equal(
+        sql, "INSERT INTO \"telemetry\".\"Wea;ther\" (\"time\", \"the \"\"station\"\"\", \"value\")"
+             " SELECT unnest($1::timestamptz[]), unnest($2::text[]), unnest($3::float8[])");
     free(sql);
 }
 
@@ -438,7 +442,7 @@ static void rows_that_were_there_come_back(void **state)
     rig_run(server, "CREATE TABLE telemetry.\"Wea;ther\" (\"time\" timestamptz NOT NULL,"
                     " \"the \"\"station\"\"\" text NOT NULL, value float8,"
                     " UNIQUE (\"the \"\"station\"\"\", \"time\"))");
-    char *sql = sql_insert(&keyed);
+    char *sql = sql_insert(&keyed, true);
     for (size_t i = 0; i < COUNT(cases); i++) {
         struct rig *rig = rig_new();
         char letters[16][2] = {{0}};
@@ -447,9 +451,10 @@ static void rows_that_were_there_come_back(void **state)
             letters[k][0] = cases[i].stations[k];
             add_row(rig, 1700000000000000, letters[k]);
         }
-        sql_encode_types(&rig->params, &keyed);
+        sql_encode_types(&rig->params, &keyed, true);
         assert_int_equal(rig->params.params.count, 4);
-        assert_int_equal(sql_encode_rows(&rig->params, &rig->batch->groups[0], 0, count), count);
+        assert_int_equal(sql_encode_rows(&rig->params, &rig->batch->groups[0], 0, count, true),
+                         count);
         char there[64];
         execute(sql, &rig->params, there, sizeof there);
         assert_string_equal(there, cases[i].there);
@@ -474,7 +479,7 @@ static void refused_rows_are_left_out(void **state)
         size_t first, last, count;
     } cases[] = {{0, 5, 3}, {0, 1, 1}, {1, 2, 0}, {1, 4, 2}, {4, 5, 0}, {2, 2, 0}};
     for (size_t i = 0; i < COUNT(cases); i++)
-        assert_int_equal(sql_encode_rows(&rig->params, group, cases[i].first, cases[i].last),
+        assert_int_equal(sql_encode_rows(&rig->params, group, cases[i].first, cases[i].last, true),
                          cases[i].count);
     rig_free(rig);
 }

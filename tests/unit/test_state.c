@@ -142,6 +142,20 @@ static void publications_are_whole(void **arg)
 
 // ---- changes ----
 
+// It has no message of its own to be missed, whether or not others have one.
+static void a_released_delivery_stays_where_no_message_is_left(void **arg)
+{
+    struct state_rig *rig = *arg;
+    rig_open(rig);
+    struct publication *publication = rig_publication(rig, "a", "1");
+    rig_session(rig, 1, "c");
+    rig_deliver(rig, 1, 1, 2, publication);
+    state_release_delivery(rig->state, 1, 1);
+    publication_release(publication);
+    const char *told = rig_reload(rig);
+    assert_non_null(strstr(told, "1 delivery 1 qos 2 released nothing\n"));
+}
+
 // One step and what is there after it; each by a process of its own.
 static void later_writes_change_earlier_ones(void **arg)
 {
@@ -446,6 +460,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(what_is_written_is_given_back),
         TEST(publications_are_whole),
+        TEST(a_released_delivery_stays_where_no_message_is_left),
         TEST(later_writes_change_earlier_ones),
         TEST(of_several_changes_in_a_turn_the_last_counts),
         TEST(deliveries_keep_their_order),

@@ -9,6 +9,7 @@
 #include <sched.h>
 
 #include "base/log.h"
+#include "broker/state_internal.h"
 #include "state_rig.h"
 
 struct story {
@@ -172,6 +173,30 @@ static void who_waits_for_nothing_that_is_left_waits_no_longer(void **arg)
     assert_string_equal(rig_reload(rig), "session 1 c - 60 0 1 v5\n1 delivery 2 qos 1 b=2\n");
 }
 
+// As of wills and sessions the last counts, in any order of what is said of two topics.
+static void what_is_retained_again_replaces_what_waits(void **arg)
+{
+    struct state_rig *rig = *arg;
+    rig_open(rig);
+    for (int i = 0; i <= 1000; i++) {
+        char payload[16];
+        snprintf(payload, sizeof payload, "%d", i);
+        struct publication *kept = rig_publication(rig, "kept", payload),
+                           *dropped = rig_publication(rig, "dropped", payload);
+        state_drop_retained(rig->state, kept->topic);
+        state_put_retained(rig->state, kept);
+        state_put_retained(rig->state, dropped);
+        state_drop_retained(rig->state, dropped->topic);
+        publication_release(kept);
+        publication_release(dropped);
+    }
+    assert_int_equal(rig->state->open->op_count, 2);
+    assert_string_equal(rig_reload(rig), "retained kept=1000\n");
+    rig_close(rig);
+    assert_int_equal(rig_count(rig, "publication"), 1);
+    rig_open(rig);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, state_rig_setup, state_rig_teardown)
@@ -181,6 +206,7 @@ int main(void)
         TEST(nobody_is_called_after_the_end),
         TEST(what_is_acknowledged_at_once_costs_no_disk),
         TEST(who_waits_for_nothing_that_is_left_waits_no_longer),
+        TEST(what_is_retained_again_replaces_what_waits),
     };
     log_init(LOG_LEVEL_WARN);
     disk_faults_install();

@@ -143,6 +143,50 @@ static void bad_clients_are_refused_and_named(void **state)
                           "TLS: the client shows no certificate", "certificate required");
 }
 
+static void a_certificate_that_its_peer_refuses_is_ours_to_renew(void **state)
+{
+    struct pair *pair = *state;
+    meet(pair, SERVER(.certificate_file = files.expired, .key_file = files.expired_key),
+         GOOD_CLIENT, "localhost");
+    wait_for(pair, &pair->server, "closed");
+    assert_string_equal(pair->server.why, "TLS: the client does not accept our certificate "
+                                          "(expired): renew certificate_file");
+    expect_client_refused(pair, ASKING(TLS_CLIENTS_REQUIRED, .crl_file = NULL),
+                          SHOWING(files.expired, files.expired_key),
+                          "certificate of client expired: certificate has expired",
+                          "TLS: the server does not accept our certificate (expired): renew");
+}
+
+static void expiry_is_foreseen(void **state)
+{
+    (void)state;
+    static const struct {
+        int expires_s;
+        const char *said; // NULL: nothing
+    } cases[] = {
+        {-3600, "has expired on 2"},
+        {3600, "expires on 2"},
+        {14 * 86400 - 60, "expires on 2"},
+        {14 * 86400 + 60, NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct identity one = identity_new(
+            &(struct identity_options){.common_name = "one", .expires_s = cases[i].expires_s});
+        char *path = identity_write(files.directory, "expiring", &one, NULL);
+        char *text = tls_expiry(path);
+        assert_true(cases[i].said ? text && strstr(text, cases[i].said) &&
+                                        strncmp(text, path, strlen(path)) == 0 &&
+                                        strstr(text, ": renew it and reload")
+                                  : !text);
+        free(text);
+        unlink(path);
+        free(path);
+        identity_free(&one);
+    }
+    assert_null(tls_expiry(files.garbage));
+    assert_null(tls_expiry("/nonexistent"));
+}
+
 // ---- files that are no good ----
 
 static void expect_error(const struct tls_options *options, const char *path, const char *text)
@@ -197,6 +241,8 @@ int main(void)
     signal(SIGPIPE, SIG_IGN);
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
+        TEST(a_certificate_that_its_peer_refuses_is_ours_to_renew),
+        TEST(expiry_is_foreseen),
         TEST(a_good_server_is_accepted),
         TEST(a_bad_server_is_refused_and_named),
         TEST(without_verification_any_server_is_accepted),

@@ -66,6 +66,66 @@ static void a_key_tells_what_is_there_already(void **state)
                     "12345");
 }
 
+// What is there already makes a transaction fail only where nothing spoke for it; after that it is
+// looked for, until it has not been found for long.
+static void that_nothing_is_there_is_taken_for_granted(void **state)
+{
+    enum { WARY = 256 };
+    struct rig *rig = rig_up(state, (struct writer_options){0});
+    const struct writer_counters *counters = writer_counters(rig->writer);
+    for (int64_t n = 0; n < 3; n++) {
+        rig_feed(rig, KEYED, n);
+        rig_wait_all(rig);
+    }
+    rig->dup = true;
+    rig_feed(rig, KEYED, 2);
+    rig_feed(rig, KEYED, 3);
+    rig_wait_all(rig);
+    rig->dup = false;
+    rig_assert_verdicts(rig, 3, 4, VERDICT_DEDUPLICATED);
+    rig_assert_verdicts(rig, 4, 5, VERDICT_STORED);
+    assert_int_equal(writer_counters(rig->writer)->failures, 0);
+    int64_t n = 4;
+    for (; n < 4 + WARY + 1; n++) {
+        rig_feed(rig, KEYED, n);
+        rig_wait_all(rig);
+    }
+    // The flag does not say so, and the batch has new rows too.
+    for (int again = 0; again < 3; again++) {
+        uint64_t first = rig->received;
+        rig_feed(rig, KEYED, n++);
+        rig_feed(rig, KEYED, 2);
+        rig_feed(rig, KEYED, n++);
+        rig_wait_all(rig);
+        assert_int_equal(rig->verdicts[first], VERDICT_STORED);
+        assert_int_equal(rig->verdicts[first + 1], VERDICT_DEDUPLICATED);
+        assert_int_equal(rig->verdicts[first + 2], VERDICT_STORED);
+        assert_int_equal(writer_counters(rig->writer)->failures, 1);
+    }
+    assert_int_equal(counters->rejects, 0);
+    rig_assert_text(rig->server, "SELECT count(*), count(DISTINCT n) FROM telemetry.keyed",
+                    "267|267");
+}
+
+// Not the key's.
+static void another_unique_index_refuses_a_row(void **state)
+{
+    struct rig *rig = rig_up(state, (struct writer_options){0});
+    rig_run(rig->server, "CREATE UNIQUE INDEX lucky ON telemetry.keyed (note)");
+    for (int64_t n = 0; n < 2; n++) {
+        const struct part parts[] = {{KEYED, 4 * n, "a"}, {KEYED, 4 * n + 1, NULL}};
+        rig_feed_message(rig, parts, 1, NULL);
+        rig_feed_message(rig, parts + 1, 1, NULL);
+        rig_wait_all(rig);
+    }
+    rig_assert_verdicts(rig, 0, 2, VERDICT_STORED);
+    assert_int_equal(rig->verdicts[2], VERDICT_REJECTED);
+    assert_int_equal(rig->verdicts[3], VERDICT_STORED);
+    rig_assert_text(rig->server,
+                    "SELECT sqlstate, strpos(detail, 'lucky') > 0 FROM sensorlog.reject",
+                    "23505|t");
+}
+
 static void while_one_commits_the_next_gathers(void **state)
 {
     struct rig *rig = rig_up(state, (struct writer_options){0});
@@ -430,6 +490,8 @@ int main(void)
         TEST(rows_are_committed),
         TEST(what_came_before_the_connection_is_one_batch),
         TEST(a_key_tells_what_is_there_already),
+        TEST(that_nothing_is_there_is_taken_for_granted),
+        TEST(another_unique_index_refuses_a_row),
         TEST(while_one_commits_the_next_gathers),
         TEST(batches_have_a_size),
         TEST(connections_commit_side_by_side),

@@ -122,7 +122,9 @@ static void after_a_commit_with_rejects_and_duplicates(void **state)
     rig_feed(rig, KEYED, 1);
     rig_wait_all(rig);
     way_hold(rig->way, true);
+    rig->dup = true;
     rig_feed(rig, KEYED, 1);
+    rig->dup = false;
     rig_feed(rig, KEYED, 2);
     rig_wait_number(rig, rig->server, "SELECT count(*) FROM telemetry.keyed", 2);
     way_cut(rig->way);

@@ -92,6 +92,7 @@ struct rig {
     int64_t now_us;   // when messages arrive; 0: now
     uint64_t session; // QoS 2: of the messages to come; 0: none
     uint16_t packet_id;
+    bool dup;       // of the messages to come
     bool exchanges; // the writers to come keep QoS 2 identifiers
     size_t settled;
     uint8_t verdicts[RIG_MESSAGES_MAX]; // by ticket
@@ -182,6 +183,7 @@ static inline uint64_t rig_feed_message(struct rig *rig, const struct part *part
         message->received_us = rig->now_us;
     message->session = rig->session;
     message->packet_id = rig->packet_id;
+    message->dup = rig->dup;
     struct batch *batch = writer_begin(rig->writer);
     for (size_t i = 0; i < count; i++) {
         struct target *target = &rig->targets[parts[i].target];

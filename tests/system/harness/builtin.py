@@ -19,7 +19,7 @@ class BuiltIn:
     also: schemes, each of which gets a listener of its own, at .ports[scheme].
     keys: of [broker]; conf: sections laid over the configuration."""
 
-    def __init__(self, database=None, mappings=(), *, also=(), conf=None, conninfo=None, **keys):
+    def __init__(self, database=None, mappings=(), *, also=(), conf=None, conninfo=None, environment=None, **keys):
         self.ports = {scheme: free_port() for scheme in ("mqtt", *also)}
         self.port = self.ports["mqtt"]
         listens = " ".join(f"{scheme}://127.0.0.1:{port}" for scheme, port in self.ports.items())
@@ -27,6 +27,7 @@ class BuiltIn:
         files, http_port = configuration_for(database, {}, mappings or [_UNUSED], conf=sections,
                                              conninfo=conninfo or (None if database else _NOWHERE))
         self.daemon = Daemon(files, http_port)
+        self.daemon.environment.update(environment or {})
         self._with_database = database is not None
         self._connections = []
 

@@ -69,14 +69,14 @@ class Authority:
     def _path(self, name):
         return os.path.join(self.directory, name)
 
-    def issue(self, common_name, names=(), expired=False):
+    def issue(self, common_name, names=(), expired=False, days=1):
         """An Identity; names as in LOCAL."""
         self._issued += 1
         base = str(self._issued)
         extension = ("-addext", "subjectAltName=" + ",".join(names)) if names else ()
         _openssl(self.directory, "req", "-new", *_KEY, "-config", "openssl.cnf", "-subj", f"/CN={common_name}",
                  *extension, "-keyout", f"{base}.key", "-out", f"{base}.csr")
-        end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=-1 if expired else 24)
+        end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=-1 if expired else 24 * days)
         _openssl(self.directory, "ca", "-batch", "-notext", "-config", "openssl.cnf", "-startdate", _BEFORE,
                  "-enddate", end.strftime("%Y%m%d%H%M%SZ"), "-in", f"{base}.csr", "-out", f"{base}.pem")
         return Identity(self._path(f"{base}.pem"), self._path(f"{base}.key"))

@@ -109,6 +109,7 @@ class Daemon:
         self.http_port = http_port
         self.log = Log()
         self.notify = NotifySocket()
+        self.environment = {}  # of it alone
         self._process = None
 
     def start(self, journal=False):
@@ -116,7 +117,8 @@ class Daemon:
         assert os.access(BINARY, os.X_OK), f"there is no daemon at {BINARY}: build it, or set SENSORLOGD"
         before = len(self.notify.values("READY"))
         self._process = Process("sensorlogd", [BINARY, "run", "-c", self.configuration.file], log=self.log,
-                                env={**_ENVIRONMENT, "NOTIFY_SOCKET": self.notify.path}, journal=journal)
+                                env={**_ENVIRONMENT, "NOTIFY_SOCKET": self.notify.path, **self.environment},
+                                journal=journal)
         wait_until(lambda: len(self.notify.values("READY")) > before or not self.running, "READY=1")
         assert self.running, f"the daemon did not start:\n{self.log.text()}"
         return self

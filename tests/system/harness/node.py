@@ -9,6 +9,7 @@ def has_node(*modules):
     """Whether /usr/bin/node runs and finds all these."""
     script = "".join(f"require('{module}');" for module in modules)
     try:
-        return subprocess.run(["/usr/bin/node", "-e", script], capture_output=True, env=NODE_ENVIRONMENT).returncode == 0
+        done = subprocess.run(["/usr/bin/node", "-e", script], capture_output=True, env=NODE_ENVIRONMENT)
+        return done.returncode == 0
     except FileNotFoundError:
         return False

@@ -1,6 +1,7 @@
 // A client on paho.mqtt.c, for test_broker_interop.py:
-//   paho sub URI VERSION CA FILTER QOS WILL_TOPIC WILL_PAYLOAD   prints "ready", then "TOPIC QOS RETAIN PAYLOAD" lines
-//   paho pub URI VERSION CA [TOPIC PAYLOAD QOS RETAIN]...           ends when all is acknowledged
+//   paho sub URI VERSION CA FILTER QOS WILL_TOPIC WILL_PAYLOAD   prints "ready", then "TOPIC QOS
+//   RETAIN PAYLOAD" lines paho pub URI VERSION CA [TOPIC PAYLOAD QOS RETAIN]...           ends when
+//   all is acknowledged
 // VERSION is 4 or 5, CA a file or "-".
 #include <MQTTClient.h>
 #include <stdio.h>
@@ -28,7 +29,8 @@ static int arrived(void *context, char *topic, int length, MQTTClient_message *m
 {
     (void)context;
     (void)length; // 0 unless the topic holds a U+0000
-    printf("%s %d %d %.*s\n", topic, message->qos, message->retained, message->payloadlen, (char *)message->payload);
+    printf("%s %d %d %.*s\n", topic, message->qos, message->retained, message->payloadlen,
+           (char *)message->payload);
     fflush(stdout);
     MQTTClient_freeMessage(&message);
     MQTTClient_free(topic);
@@ -42,7 +44,9 @@ static MQTTClient client_new(const char *uri, int version)
     char id[64];
     options.MQTTVersion = version;
     snprintf(id, sizeof id, "paho-c-%d", (int)getpid());
-    check(MQTTClient_createWithOptions(&client, uri, id, MQTTCLIENT_PERSISTENCE_NONE, NULL, &options), "create");
+    check(MQTTClient_createWithOptions(&client, uri, id, MQTTCLIENT_PERSISTENCE_NONE, NULL,
+                                       &options),
+          "create");
     check(MQTTClient_setCallbacks(client, NULL, NULL, arrived, NULL), "callbacks");
     return client;
 }
