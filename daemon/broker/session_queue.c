@@ -9,6 +9,7 @@
 #include "core/budget.h"
 
 #define RING_MIN 8
+#define OWED_MAX (16 * 1024)  // bytes to one session without acknowledgement, while memory is full
 #define PACKET_IDS UINT16_MAX // 1 to 65535
 
 // ---- the ring ----
@@ -212,11 +213,15 @@ bool session_may_receive(const struct session *session, const struct publication
                       (const char *)publication->topic.data, publication->topic.length);
 }
 
-// Who is there, and has taken all that it was sent: one more message to it does not stay for long.
-static bool takes_at_once(const struct session *session)
+// Who is there, and has taken all that it was sent, or does not owe acknowledgements of much: one
+// more message to it does not stay for long.
+static bool takes_at_once(const struct session *session, const struct publication *publication)
 {
     struct sink *sink = session->sink;
-    return session->queue_count == 0 && sink && sink->calls->ready(sink);
+    if (!sink || session->queue_count > session->sent_count || !sink->calls->ready(sink))
+        return false;
+    return session->queue_count == 0 || (session->sent_count < sink->window &&
+                                         session->queued_bytes + publication->charged <= OWED_MAX);
 }
 
 // What is in flight does not count, and if nothing is queued one message of any size may be. What
@@ -229,7 +234,7 @@ bool session_has_room(const struct session *session, const struct delivery *copy
     if (session->queue_count >= PACKET_IDS)
         return false;
     if (sessions->budget->full)
-        return takes_at_once(session);
+        return takes_at_once(session, copy->publication);
     if (copy->snapshot || waiting <= session->snapshot_count)
         return true;
     return waiting - session->snapshot_count < limits->queued_messages &&
