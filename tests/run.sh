@@ -1,14 +1,16 @@
 #!/bin/bash
 # Runs the tests: run.sh UNIT_TEST_PROGRAMS... -- PYTEST_ARGUMENTS... (within with_postgres.sh, for the unit tests).
 # The last line of its output is "N passed, N failed, N skipped", over both kinds; it fails if a test failed.
-# TEST_JOBS: how many system tests run at a time (default 2, where python3-pytest-xdist is installed).
+# TEST_JOBS: how many system tests run at a time (default: cores + 1, where python3-pytest-xdist is installed).
 # TEST_UNIT_TIMEOUT: seconds that one unit test program may take (default 300).
 set -u
 
 here=$(cd "$(dirname "$0")" && pwd)
 build=${BUILD:-$here/../build}
 # The stories that take the daemon through most of its code; the others differ in what is around it.
-sanitized=("$here"/system/test_{altimeter,ack_after_commit,bad_messages,subscriber,outage,types,explain,commands}.py)
+sanitized=("$here"/system/test_{altimeter,ack_after_commit,bad_messages,subscriber,outage,types,explain,commands}.py
+    "$here"/system/test_broker_{connect,session,will,publish,allowed,retained,subscribe,properties,flow,wire,acks}.py
+    "$here"/system/test_{broker_review,exchange,tls,websocket}.py)
 passed=0 failed=0 skipped=0
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -67,7 +69,7 @@ run_pgtap() {
 
 # run_system_tests WHAT BINARY PYTEST_ARGUMENTS...
 run_system_tests() {
-    local jobs=${TEST_JOBS:-2} parallel=() status before=$failed
+    local jobs=${TEST_JOBS:-$(($(nproc) + 1))} parallel=() status before=$failed
     if [ "$jobs" -gt 1 ] && /usr/bin/python3 -c 'import xdist' 2>/dev/null; then
         parallel=(-n "$jobs" --dist loadfile)
     fi

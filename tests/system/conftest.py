@@ -137,8 +137,10 @@ def make_daemon(database):
 @pytest.fixture(scope="module")
 def _builtin(request):
     made = built_in.BuiltIn(**getattr(request.module, "BROKER", {}))
-    yield made.start()
-    made.end()
+    try:
+        yield made.start()
+    finally:
+        made.end()
 
 
 @pytest.fixture

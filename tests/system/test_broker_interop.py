@@ -76,8 +76,10 @@ def _site(directory):
     certificate, key = self_signed(directory, "broker")
     site = built_in.BuiltIn(also=("mqtts", "ws", "wss"), certificate_file=certificate, key_file=key)
     site.certificate = certificate
-    yield site.start()
-    site.end()
+    try:
+        yield site.start()
+    finally:
+        site.end()
 
 
 @pytest.fixture
