@@ -1,13 +1,11 @@
 // The subscriber's session: CONNECT, CONNACK, what the broker allows, and whither its packets go.
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/secret.h"
 #include "mqtt/subscriber_internal.h"
-
-#define PASSWORD_MAX 4096
 
 const char *subscriber_client_id(const struct subscriber *sub)
 {
@@ -25,29 +23,6 @@ const char *subscriber_reason_text(const struct packet *packet, char *buffer, si
     return buffer;
 }
 
-// The first line of the password file, read at each connect, so that a change needs no restart.
-static bool password_read(struct subscriber *sub, char password[PASSWORD_MAX])
-{
-    const char *path = sub->options->password_file;
-    FILE *file = fopen(path, "re");
-    if (!file) {
-        subscriber_lost(sub, LOG_LEVEL_ERROR, "cannot read password_file %s: %s", path,
-                        strerror(errno));
-        return false;
-    }
-    setvbuf(file, NULL, _IONBF, 0); // leaves no copy behind
-    bool read = fgets(password, PASSWORD_MAX, file) != NULL;
-    fclose(file);
-    size_t length = read ? strcspn(password, "\r\n") : 0;
-    if (length == 0 || length == PASSWORD_MAX - 1) {
-        subscriber_lost(sub, LOG_LEVEL_ERROR, "password_file %s: its first line is %s", path,
-                        length == 0 ? "empty" : "too long");
-        return false;
-    }
-    password[length] = '\0';
-    return true;
-}
-
 // From CONNECT to CONNACK nobody knows whether the broker has begun a new session: if the answer
 // never comes, the Session Present 1 of a later one would be of a session that has none of our
 // filters.
@@ -63,11 +38,15 @@ void subscriber_greet(struct subscriber *sub)
 {
     const struct subscriber_options *options = sub->options;
     const char *client_id = subscriber_client_id(sub);
-    char password[PASSWORD_MAX] = "";
     // 3.1.1 has no password without a user name [MQTT-3.1.2-22].
     bool with_password = options->password_file && (options->username || sub->version == PACKET_V5);
-    if (with_password && !password_read(sub, password))
+    char *why = NULL, *password = NULL;
+    // Read at each connect, so that a change needs no restart.
+    if (with_password && !(password = secret_read(options->password_file, &why))) {
+        subscriber_lost(sub, LOG_LEVEL_ERROR, "password_file: %s", why);
+        free(why);
         return;
+    }
     doubt_session(sub);
     // 3.1.1 has no session without a client identifier, and none that ends with the connection but
     // a clean one.
@@ -92,7 +71,7 @@ void subscriber_greet(struct subscriber *sub)
     if (with_password)
         packet.connect.password = bytes_of(password);
     subscriber_send(sub, &packet);
-    explicit_bzero(password, sizeof password);
+    secret_free(password);
 }
 
 static void limits_take(struct subscriber *sub, const struct property_set *set)

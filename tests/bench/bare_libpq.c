@@ -16,7 +16,7 @@ enum { OID_TEXT = 25, OID_FLOAT8 = 701, OID_TIMESTAMPTZ = 1184 };
 enum { COLUMN_COUNT = 3, SENSOR_TEXT_MAX = 4, ARRAY_HEADER = 20 };
 
 static const char insert_sql[] = "INSERT INTO telemetry.altimeter (time, sensor, altitude_m) "
-                                 "SELECT * FROM unnest($1, $2, $3)";
+                                 "SELECT unnest($1), unnest($2), unnest($3)";
 static const Oid array_types[COLUMN_COUNT] = {1185, 1009, 1022};
 
 struct array {
