@@ -186,6 +186,10 @@ def test_wrong_usage_of_passwd(arguments, tmp_path, monkeypatch):
     assert "usage: sensorlogd passwd" in result.stderr
 
 
+def _as_at_a_terminal():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # which whoever runs the tests in the background has ignored
+
+
 class Terminal:
     """sensorlogd passwd, asked at a terminal."""
 
@@ -194,7 +198,8 @@ class Terminal:
         os.set_blocking(self._ours, False)
         self.shown = ""
         self.process = subprocess.Popen([BINARY, "passwd", *map(str, arguments)], stdin=self._theirs,
-                                        stdout=self._theirs, stderr=self._theirs, start_new_session=True)
+                                        stdout=self._theirs, stderr=self._theirs, start_new_session=True,
+                                        preexec_fn=_as_at_a_terminal)
 
     def read(self):
         with contextlib.suppress(BlockingIOError):
