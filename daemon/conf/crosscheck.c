@@ -108,11 +108,18 @@ static void check_certificates(const struct checker *checker, const struct tls_o
 
 // ---- subscribers ----
 
-static bool same_session(const struct subscriber_options *a, const struct subscriber_options *b)
+// What a broker knows one of its clients by.
+struct peer {
+    const char *host, *client_id;
+    uint16_t port;
+};
+
+#define PEER_OF(options) ((struct peer){(options)->host, (options)->client_id, (options)->port})
+
+static bool same_session(struct peer a, struct peer b)
 {
-    return a->client_id && b->client_id && a->host && b->host &&
-           strcasecmp(a->host, b->host) == 0 && a->port == b->port &&
-           strcmp(a->client_id, b->client_id) == 0;
+    return a.client_id && b.client_id && a.host && b.host && strcasecmp(a.host, b.host) == 0 &&
+           a.port == b.port && strcmp(a.client_id, b.client_id) == 0;
 }
 
 static void check_session(const struct checker *checker, const struct subscriber_options *options)
@@ -120,7 +127,7 @@ static void check_session(const struct checker *checker, const struct subscriber
     for (size_t i = 0; i < checker->index; i++) {
         // A broker lets only the last one stay [MQTT-3.1.4-3].
         const struct subscriber_entry *other = &checker->settings->subscribers[i];
-        if (same_session(&other->options, options))
+        if (same_session(PEER_OF(&other->options), PEER_OF(options)))
             add(checker, NULL,
                 "[subscriber %s] has the same broker and client_id as [subscriber %s] (%s)",
                 options->name, other->options.name, other->where);
@@ -281,13 +288,6 @@ static void check_broker(const struct checker *checker)
 
 // ---- forwards ----
 
-static bool same_upstream(const struct forward_options *a, const struct forward_options *b)
-{
-    return a->client_id && b->client_id && a->host && b->host &&
-           strcasecmp(a->host, b->host) == 0 && a->port == b->port &&
-           strcmp(a->client_id, b->client_id) == 0;
-}
-
 static void check_forward(const struct checker *checker)
 {
     const struct settings *settings = checker->settings;
@@ -311,7 +311,7 @@ static void check_forward(const struct checker *checker)
                                         .verify = options->verify,
                                     });
     for (size_t i = 0; i < checker->index; i++) {
-        if (same_upstream(&settings->forwards[i], options))
+        if (same_session(PEER_OF(&settings->forwards[i]), PEER_OF(options)))
             add(checker, NULL, "[forward %s] has the same broker and client_id as [forward %s]",
                 options->name, settings->forwards[i].name);
     }
