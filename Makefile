@@ -25,6 +25,11 @@ OPTIMISE := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined 
 else
 OPTIMISE := -O3 -g $(HARDEN)
 endif
+# make FAILPOINTS=1 puts a build that dies where a test tells it to into build/failpoints.
+ifdef FAILPOINTS
+override BUILD := $(BUILD)/failpoints
+OPTIMISE += -DFAILPOINTS
+endif
 CFLAGS ?=
 PACKAGES := libevent libevent_openssl libpq libconfig inih libsystemd openssl sqlite3 libargon2
 # Looked up when something is compiled, so that "make demo" can install them first.

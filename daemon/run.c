@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "commands.h"
@@ -23,6 +24,7 @@ enum {
 static void take_message(void *arg, struct message *message)
 {
     struct daemon *daemon = arg;
+    FAILPOINT("receive");
     pipeline_take(daemon->pipeline, message);
 }
 

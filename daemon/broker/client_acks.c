@@ -1,4 +1,5 @@
 // Acknowledgements: ours, in the order of the PUBLISHes, and the client's.
+#include "base/failpoint.h"
 #include "broker/client_internal.h"
 
 #define GATHERED 1024 // bytes that are written at a time
@@ -13,8 +14,10 @@ static void flush(struct gathering *gathering)
 {
     struct client *client = gathering->client;
     size_t length = gathering->writer.length;
+    FAILPOINT("ack");
     if (length > 0)
         conn_write(client->conn, (struct bytes){gathering->bytes, length});
+    FAILPOINT("acked");
     client->broker->counters.answer_bytes_sent += length;
     gathering->writer.length = 0;
 }

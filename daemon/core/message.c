@@ -82,20 +82,32 @@ static void put_property_texts(uint8_t **at, struct message_property *properties
     }
 }
 
+static size_t text_size(const char *text)
+{
+    return text ? strlen(text) + 1 : 0;
+}
+
 struct message *message_new(struct message_source *source, struct budget *budget,
                             const struct message_parts *parts)
 {
-    size_t detail_size = parts->flaw ? strlen(parts->flaw_detail) + 1 : 0;
+    static uint64_t last_number;
+    size_t detail_size = text_size(parts->flaw ? parts->flaw_detail : NULL);
+    size_t origin_size = text_size(parts->origin), only_size = text_size(parts->only);
     size_t size = sizeof(struct message) + properties_size(parts) +
                   parts->subscription_count * sizeof *parts->subscriptions + parts->topic_length +
-                  parts->client_id_length + parts->payload_length + detail_size;
+                  parts->client_id_length + parts->payload_length + detail_size + origin_size +
+                  only_size;
     struct message *message = block_take(&size);
     uint8_t *at = (uint8_t *)(message + 1);
     struct message_property *properties = put_properties(&at, parts);
     *message = (struct message){
         .source = source,
         .budget = budget,
-        .received_us = loop_wall_us(),
+        .number = ++last_number,
+        .entry = parts->entry,
+        .entry_kind = parts->entry_kind,
+        .origin = source->name,
+        .received_us = parts->received_us ? parts->received_us : loop_wall_us(),
         .properties = properties,
         .property_count = parts->property_count,
         .subscriptions = put(&at, parts->subscriptions,
@@ -119,6 +131,10 @@ struct message *message_new(struct message_source *source, struct budget *budget
     put_property_texts(&at, properties, parts->property_count);
     if (parts->flaw)
         message->flaw_detail = put(&at, parts->flaw_detail, detail_size);
+    if (parts->origin)
+        message->origin = put(&at, parts->origin, origin_size);
+    if (parts->only)
+        message->only = put(&at, parts->only, only_size);
     books_receive(&source->books);
     budget_take(budget, size);
     return message;

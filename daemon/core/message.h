@@ -35,9 +35,17 @@ struct message_property {
     const char *value;
 };
 
+// Where a message that comes for the second time is kept: its entry goes in the transaction of its
+// rows.
+enum message_entry { MESSAGE_NO_ENTRY, MESSAGE_OF_SPOOL, MESSAGE_OF_REJECTS };
+
 struct message {
     struct message_source *source;
     struct budget *budget;
+    uint64_t number;     // in order of arrival, from 1: no two have the same
+    int64_t entry;       // identifier of what it is kept as; see entry_kind
+    const char *origin;  // name of the source that it came by first; that of source for most
+    const char *only;    // NULL: any mapping may take it; else their names, each with a newline
     uint64_t ticket;     // the source's own: which of its window's entries this is
     uint64_t generation; // the source's own: which connection it came by
     // QoS 2 of a session that outlives the daemon: stored with the rows, so that a repetition is
@@ -59,6 +67,7 @@ struct message {
     uint32_t property_count, subscription_count;
     uint8_t qos;
     bool dup, retain;
+    uint8_t entry_kind; // enum message_entry
     // From here on: the verdict so far, and who has not let go yet.
     uint8_t verdict; // enum verdict
     uint32_t holders;
@@ -69,6 +78,9 @@ struct message {
 // What a source knows of a message; message_new copies all of it into one piece of memory.
 struct message_parts {
     const char *topic, *client_id;
+    const char *origin, *only; // NULL, or as in struct message
+    int64_t received_us;       // 0: now
+    int64_t entry;
     const void *payload;
     const struct message_property *properties;
     const uint32_t *subscriptions;
@@ -77,7 +89,7 @@ struct message_parts {
     uint32_t property_count, subscription_count;
     size_t payload_length;
     uint64_t full_length;
-    uint8_t qos;
+    uint8_t qos, entry_kind;
     bool dup, retain;
 };
 

@@ -1,6 +1,7 @@
 // The subscriber's messages: from PUBLISH to PUBACK, PUBREC and PUBCOMP.
 #include <stdlib.h>
 
+#include "base/failpoint.h"
 #include "base/hash.h"
 #include "base/mem.h"
 #include "mqtt/subscriber_internal.h"
@@ -184,8 +185,11 @@ enum conn_next subscriber_take_publish(struct subscriber *sub, const struct pack
 
 static void acks_flush(struct subscriber *sub)
 {
-    if (sub->acks.length > 0)
+    if (sub->acks.length > 0) {
+        FAILPOINT("ack");
         conn_write(sub->conn, (struct bytes){sub->ack_bytes, sub->acks.length});
+        FAILPOINT("acked");
+    }
     sub->acks.length = 0;
 }
 

@@ -153,9 +153,23 @@ static bool sent_for(const struct mapping *mapping, const struct message *messag
     return false;
 }
 
+// names: each with a newline after it.
+static bool is_listed(const struct mapping *mapping, const char *names)
+{
+    size_t length = strlen(mapping->name);
+    if (!names)
+        return true;
+    for (const char *name = names, *end; (end = strchr(name, '\n')); name = end + 1) {
+        if ((size_t)(end - name) == length && memcmp(name, mapping->name, length) == 0)
+            return true;
+    }
+    return false;
+}
+
 static bool concerns(const struct mapping *mapping, const struct message *message)
 {
-    return takes_from(mapping, message->source->name) && sent_for(mapping, message);
+    return takes_from(mapping, message->origin) && sent_for(mapping, message) &&
+           is_listed(mapping, message->only);
 }
 
 // False with error filled where there is no row.

@@ -25,6 +25,7 @@ void batch_free(struct batch *batch)
     free(batch->groups);
     free(batch->rejects);
     free(batch->exchanges);
+    free(batch->taken);
     arena_fini(&batch->arena);
     free(batch);
 }
@@ -95,10 +96,24 @@ static struct batch_exchange *add_exchange(struct batch *batch, uint64_t session
     return added;
 }
 
+// The parts of one message come one after the other, and the entry once.
+static void take_entry(struct batch *batch, const struct message *message)
+{
+    if (message->entry_kind == MESSAGE_OF_SPOOL) {
+        batch->spool_to = message->entry;
+    } else if (batch->taken_count == 0 || batch->taken[batch->taken_count - 1] != message->entry) {
+        batch->taken = mem_grow(batch->taken, batch->taken_count, &batch->taken_capacity,
+                                sizeof *batch->taken);
+        batch->taken[batch->taken_count++] = message->entry;
+    }
+}
+
 // The parts of one message come one after the other, and the identifier once.
 static void hold(struct batch *batch, struct message *message)
 {
     message_hold(message);
+    if (message->entry_kind != MESSAGE_NO_ENTRY)
+        take_entry(batch, message);
     batch->repeated |= message->dup;
     if (message->session == 0)
         return;
@@ -216,7 +231,8 @@ static void finish(struct batch *batch, bool abandon)
     for (size_t i = 0; i < batch->reject_count; i++)
         settle_reject(&batch->rejects[i], abandon);
     batch->reject_count = batch->row_count = batch->value_bytes = 0;
-    batch->exchange_count = batch->forget_count = 0;
+    batch->exchange_count = batch->forget_count = batch->taken_count = 0;
+    batch->spool_from = batch->spool_to = 0;
     batch->attempts = batch->partition_tries = 0;
     batch->repeated = false;
     arena_reset(&batch->arena);

@@ -50,6 +50,9 @@ struct batch {
     size_t reject_count, reject_capacity;
     struct batch_exchange *exchanges;
     size_t exchange_count, exchange_capacity, forget_count;
+    int64_t spool_from, spool_to; // entries of the spool, after .. through; to 0: it has none
+    int64_t *taken;               // entries of the reject table, which go in the transaction
+    size_t taken_count, taken_capacity;
     size_t row_count;         // over all groups
     size_t value_bytes;       // of their values that are bytes, and of the rejects' payloads
     size_t charged;           // bytes of the budget, beside the messages' own

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "base/failpoint.h"
 #include "base/mem.h"
 #include "store/exchange_internal.h"
 #include "store/writer.h"
@@ -110,6 +111,8 @@ void exchanges_load(struct exchanges *exchanges, struct exchange_set *loaded)
 void exchanges_committed(struct writer *writer, const struct batch *batch)
 {
     struct exchanges *exchanges = writer_exchanges(writer);
+    if (batch->forget_count > 0)
+        FAILPOINT("forgotten");
     for (size_t i = 0; i < batch->exchange_count; i++) {
         const struct batch_exchange *it = &batch->exchanges[i];
         if (it->forget)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/failpoint.h"
 #include "base/mem.h"
 #include "store/lane_internal.h"
 
@@ -187,6 +188,7 @@ static void raise_synced(void *arg, const struct pg_result *result)
             pg_sync(lane->pg, raise_rolled_back, lane);
         return;
     }
+    FAILPOINT("epoch");
     lane->epoch->current = lane->raised;
     log_info("postgres: writer \"%s\" is in epoch %" PRId64, lane->epoch->writer, lane->raised);
     if (lane->epoch->exchanges)

@@ -16,9 +16,10 @@ struct lane;
 // What the lanes of one writer share. A transaction of a past epoch cannot commit.
 struct lane_epoch {
     const char *writer;
-    bool exchanges;  // QoS 2 identifiers are kept: who raises the epoch loads them
-    int64_t current; // 0: unknown, nothing may be sent
-    bool raising;    // a lane is at it
+    bool exchanges;    // QoS 2 identifiers are kept: who raises the epoch loads them
+    const char *spool; // identifier of the spool's file, or NULL: there is none
+    int64_t current;   // 0: unknown, nothing may be sent
+    bool raising;      // a lane is at it
 };
 
 struct lane_failure {

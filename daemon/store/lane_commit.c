@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/failpoint.h"
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "store/lane_internal.h"
@@ -214,11 +215,33 @@ static bool send_exchanges(struct lane *lane, bool forget)
     return pg_execute(lane->pg, name, &lane->params.params, lane_check, lane);
 }
 
+// What the batch was made of is gone with its commit, and nobody else has had it.
+static bool send_entries(struct lane *lane)
+{
+    const struct batch *batch = lane->batch;
+    if (batch->spool_to > 0) {
+        sql_encode_spool(&lane->params, batch, lane->epoch->spool);
+        if ((!lane->extras[LANE_SPOOL].prepared &&
+             !prepare_extra(lane, &lane->extras[LANE_SPOOL], "spool", sql_advance_spool())) ||
+            !pg_execute(lane->pg, "spool", &lane->params.params, lane_check, lane))
+            return false;
+    }
+    if (batch->taken_count > 0) {
+        sql_encode_taken(&lane->params, batch);
+        if ((!lane->extras[LANE_TAKE].prepared &&
+             !prepare_extra(lane, &lane->extras[LANE_TAKE], "take", sql_take_rejects())) ||
+            !pg_execute(lane->pg, "take", &lane->params.params, lane_check, lane))
+            return false;
+    }
+    return true;
+}
+
 // An identifier that is forgotten may be in use again: deletes come before inserts.
 void lane_send_commit(struct lane *lane, pg_result_fn *synced)
 {
     static const struct pg_params none = {.count = 0};
-    if (send_rejects(lane) && send_exchanges(lane, true) && send_exchanges(lane, false) &&
+    if (send_entries(lane) && send_rejects(lane) && send_exchanges(lane, true) &&
+        send_exchanges(lane, false) &&
         pg_execute(lane->pg, LANE_COMMIT, &none, commit_answered, lane))
         pg_sync(lane->pg, synced, lane);
 }
@@ -228,6 +251,7 @@ void lane_send_commit(struct lane *lane, pg_result_fn *synced)
 void lane_batch_committed(struct lane *lane)
 {
     struct batch *batch = lane->batch;
+    FAILPOINT("committed");
     lane->batch = NULL;
     lane->counters->commits++;
     lane->state = LANE_IDLE;
@@ -333,6 +357,13 @@ static void rolled_back(void *arg, const struct pg_result *result)
         lane_close_for(lane, lane->error.message, wait_ms(lane->batch));
         give_back(lane, action);
         return;
+    case SQL_TAKEN:
+        // What is stored is looked up anew, with a new epoch.
+        lane->epoch->current = 0;
+        give_back(lane, action);
+        lane_now_idle(lane);
+        lane_epoch_changed(lane);
+        return;
     case SQL_PARTITION:
         lane->batch->partition_tries++;
         // fall through
@@ -378,6 +409,7 @@ static void reserve_statements(struct lane *lane, size_t count)
 
 void lane_commit(struct lane *lane, struct batch *batch)
 {
+    FAILPOINT("batch");
     lane->batch = batch;
     lane->state = LANE_COMMITTING;
     lane->isolated = false;
@@ -392,4 +424,5 @@ void lane_commit(struct lane *lane, struct batch *batch)
         if (batch->groups[i].count > 0)
             lane_send_rows(lane, &batch->groups[i], 0, batch->groups[i].count);
     lane_send_commit(lane, transaction_synced);
+    FAILPOINT("sent");
 }

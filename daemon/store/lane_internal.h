@@ -46,7 +46,7 @@ struct lane_statement {
 };
 
 // Statements of a batch that are no mapping's, prepared when first they are needed.
-enum lane_extra_kind { LANE_REJECTS, LANE_STORE, LANE_FORGET, LANE_EXTRAS };
+enum lane_extra_kind { LANE_REJECTS, LANE_STORE, LANE_FORGET, LANE_SPOOL, LANE_TAKE, LANE_EXTRAS };
 
 struct lane_extra {
     struct lane *lane;

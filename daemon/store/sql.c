@@ -206,6 +206,7 @@ enum reject_column {
     REJECT_REASON,
     REJECT_DETAIL,
     REJECT_SQLSTATE,
+    REJECT_CLIENT_ID,
     REJECT_COLUMNS,
 };
 
@@ -223,15 +224,17 @@ static const enum column_type reject_types[REJECT_COLUMNS] = {
     [REJECT_REASON] = COLUMN_TEXT,
     [REJECT_DETAIL] = COLUMN_TEXT,
     [REJECT_SQLSTATE] = COLUMN_TEXT,
+    [REJECT_CLIENT_ID] = COLUMN_TEXT,
 };
 
 const char *sql_insert_rejects(void)
 {
     return "INSERT INTO sensorlog.reject (received_at, source, mapping, topic, payload,"
-           " payload_length, properties, qos, retain, dup, reason, detail, sqlstate)"
+           " payload_length, properties, qos, retain, dup, reason, detail, sqlstate,"
+           " client_id)"
            " SELECT * FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::text[],"
            " $5::bytea[], $6::int8[], $7::jsonb[], $8::int2[], $9::bool[], $10::bool[],"
-           " $11::text[], $12::text[], $13::text[])";
+           " $11::text[], $12::text[], $13::text[], $14::text[])";
 }
 
 void sql_encode_reject_types(struct sql_params *params)
@@ -339,7 +342,7 @@ static void add_reject(struct sql_params *params, const struct batch_reject *rej
     char *properties = properties_json(message);
     const struct value values[REJECT_COLUMNS] = {
         [REJECT_RECEIVED_AT] = {.integer = message->received_us},
-        [REJECT_SOURCE] = text_value(message->source->name),
+        [REJECT_SOURCE] = text_value(message->origin),
         [REJECT_MAPPING] = text_value(reject->target ? reject->target->mapping : NULL),
         [REJECT_TOPIC] = bytes_value(message->topic, message->topic_length),
         [REJECT_PAYLOAD] = bytes_value(message->payload, message->payload_length),
@@ -351,6 +354,7 @@ static void add_reject(struct sql_params *params, const struct batch_reject *rej
         [REJECT_REASON] = text_value(reject->reason),
         [REJECT_DETAIL] = text_value(reject->detail),
         [REJECT_SQLSTATE] = text_value(*reject->sqlstate ? reject->sqlstate : NULL),
+        [REJECT_CLIENT_ID] = bytes_value(message->client_id, message->client_id_length),
     };
     for (size_t i = 0; i < REJECT_COLUMNS; i++)
         sql_array_add(&params->arrays[i], reject_types[i], &values[i]);
@@ -418,4 +422,39 @@ void sql_encode_exchanges(struct sql_params *params, const struct batch *batch, 
     params->formats[EXCHANGE_WRITER] = 0;
     set_array(params, EXCHANGE_SESSION);
     set_array(params, EXCHANGE_PACKET_ID);
+}
+
+// ---- entries ----
+
+const char *sql_advance_spool(void)
+{
+    return "SELECT sensorlog.spool_advance($1, $2, $3)";
+}
+
+void sql_encode_spool(struct sql_params *params, const struct batch *batch, const char *spool)
+{
+    reserve(params, 3);
+    params->types[0] = 25; // text
+    params->values[0] = spool;
+    params->lengths[0] = params->formats[0] = 0;
+    params->types[1] = params->types[2] = 20; // int8
+    set_count(params, 1, (size_t)batch->spool_from);
+    set_count(params, 2, (size_t)batch->spool_to);
+}
+
+const char *sql_take_rejects(void)
+{
+    return "SELECT sensorlog.take_rejects($1)";
+}
+
+void sql_encode_taken(struct sql_params *params, const struct batch *batch)
+{
+    reserve(params, 1);
+    params->types[0] = sql_array_oid(COLUMN_INT8);
+    sql_array_start(&params->arrays[0], COLUMN_INT8, batch->taken_count);
+    for (size_t i = 0; i < batch->taken_count; i++) {
+        const struct value entry = {.integer = batch->taken[i]};
+        sql_array_add(&params->arrays[0], COLUMN_INT8, &entry);
+    }
+    set_array(params, 0);
 }

@@ -21,6 +21,12 @@ const char *sql_exchanges(bool forget);
 // All of a writer, $1.
 const char *sql_load_exchanges(void);
 
+// Says that the entries of the spool ($1) after $2 and through $3 are stored by this transaction.
+// SL003 where others were.
+const char *sql_advance_spool(void);
+// Takes the entries $1 out of the reject table. SL004 where one is not there.
+const char *sql_take_rejects(void);
+
 // Parameters of one statement, reused from batch to batch.
 struct sql_params {
     struct sql_array *arrays; // one per parameter
@@ -41,6 +47,9 @@ void sql_encode_rejects(struct sql_params *params, const struct batch *batch);
 // writer is not copied.
 void sql_encode_exchanges(struct sql_params *params, const struct batch *batch, const char *writer,
                           bool forget);
+// Types and values; spool is not copied.
+void sql_encode_spool(struct sql_params *params, const struct batch *batch, const char *spool);
+void sql_encode_taken(struct sql_params *params, const struct batch *batch);
 // The types alone, for pg_prepare.
 void sql_encode_types(struct sql_params *params, const struct target *target, bool keyed);
 void sql_encode_reject_types(struct sql_params *params);

@@ -7,7 +7,9 @@ static const struct {
     const char *prefix;
     enum sql_action action;
 } actions[] = {
-    {"SL001", SQL_FENCED}, {"40001", SQL_RETRY}, // serialization failure
+    {"SL001", SQL_FENCED}, {"SL003", SQL_TAKEN}, // the spool's sequence is another one
+    {"SL004", SQL_TAKEN},                        // an entry of the reject table is gone
+    {"40001", SQL_RETRY},                        // serialization failure
     {"40P01", SQL_RETRY},                        // deadlock
     {"08", SQL_WAIT},                            // connection
     {"53", SQL_WAIT},                            // out of disk, memory, connections

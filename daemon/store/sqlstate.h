@@ -7,6 +7,7 @@ enum sql_action {
     SQL_RETRY,     // the same again, at once
     SQL_WAIT,      // the same again, after a while
     SQL_FENCED,    // the writer's epoch is over
+    SQL_TAKEN,     // somebody else has stored what the batch was made of
     SQL_PARTITION, // the table has no partition for a row
     SQL_ISOLATE,   // some row is at fault: find it
     SQL_STOP,      // the mapping's statement is at fault: all its rows are

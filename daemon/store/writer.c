@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "store/catalog.h"
@@ -61,6 +62,17 @@ static struct batch *spare_batch(struct writer *writer)
         return batch_new(writer->budget);
     writer->spares--;
     return batch_of(node);
+}
+
+// The batch is empty.
+static void recycle(struct writer *writer, struct batch *batch)
+{
+    if (writer->spares > writer->options.connections) {
+        batch_free(batch);
+        return;
+    }
+    list_append(&writer->spare, &batch->node);
+    writer->spares++;
 }
 
 static size_t gathered(const struct writer *writer)
@@ -198,12 +210,8 @@ static void lane_committed(void *arg, struct batch *batch)
     say_rejects(writer, batch);
     exchanges_committed(writer, batch);
     batch_settle(batch);
-    if (writer->spares > writer->options.connections) {
-        batch_free(batch);
-        return;
-    }
-    list_append(&writer->spare, &batch->node);
-    writer->spares++;
+    FAILPOINT("settled");
+    recycle(writer, batch);
 }
 
 static void stop_target(struct writer *writer, struct batch *batch,
@@ -224,6 +232,11 @@ static void lane_returned(void *arg, struct batch *batch, const struct lane_fail
     struct writer *writer = arg;
     if (failure->action == SQL_PARTITION) {
         prepare_refresh(&writer->prepare, batch, &batch->groups[failure->target->index]);
+        return;
+    }
+    if (failure->action == SQL_TAKEN) {
+        batch_abandon(batch); // what is still to be stored comes again
+        recycle(writer, batch);
         return;
     }
     if (failure->action == SQL_STOP)

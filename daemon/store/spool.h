@@ -1,0 +1,62 @@
+// The spool: while PostgreSQL is away, messages are kept on the local disk, acknowledged when they
+// are durable there, and stored in order, exactly once, when PostgreSQL is back.
+//
+//   DIRECT --- no usable connection for outage_after ---> KEEPING --- connected, epoch raised,
+//      ^                                                     ^        doubts resolved ---+
+//      +---- the file is empty ---- DRAINING <---------------|---------------------------+
+//                                       +--- connection lost +
+//
+// In KEEPING and DRAINING every message goes into the file, behind those that are there.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/loop.h"
+#include "core/budget.h"
+#include "core/message.h"
+
+struct spool;
+struct writer;
+
+struct spool_options {
+    const char *path;        // not owned
+    int64_t outage_after_ms; // without a usable connection
+    uint64_t max_bytes;
+    bool drop_oldest;   // when full; else messages wait unacknowledged
+    size_t max_entries; // of one transaction of the drain
+};
+
+struct spool_calls {
+    // One entry as a message of the source "spool": takes the one hold, as pipeline_take.
+    void (*message)(void *arg, struct message *message);
+    void *arg;
+};
+
+enum spool_state { SPOOL_DIRECT, SPOOL_KEEPING, SPOOL_DRAINING };
+
+struct spool_counters {
+    uint64_t kept, drained, dropped, resolved; // entries; resolved: their transaction had committed
+};
+
+// Where the file has entries it begins in KEEPING. NULL with *error, which the caller frees.
+struct spool *spool_new(struct loop *loop, struct writer *writer, struct budget *budget,
+                        const struct spool_options *options, const struct spool_calls *calls,
+                        char **error);
+// After the writer has been freed and before the sources are: abandons what is not durable.
+void spool_free(struct spool *spool);
+// Whether messages go into the file now. Those that no mapping wants need not.
+bool spool_takes(const struct spool *spool);
+// Takes the caller's hold on the message. only: see struct message; NULL where any mapping may take
+// it.
+void spool_take(struct spool *spool, struct message *message, const char *only);
+// Calls done when all that was taken is durable, or at once where the disk fails: of a stop. No
+// more entries are drained.
+void spool_stop(struct spool *spool, loop_fn *done, void *arg);
+
+const struct message_source *spool_source(const struct spool *spool);
+enum spool_state spool_state(const struct spool *spool);
+const struct spool_counters *spool_counters(const struct spool *spool);
+// One line: "empty", "12345 messages, 1.2 MiB, the oldest of 10:15:00; draining, 9000/s, 14 s
+// left".
+const char *spool_status(struct spool *spool);

@@ -1,0 +1,53 @@
+-- What drains the spool and what replays rejects says so in the transaction of the rows.
+
+CREATE TABLE sensorlog.spool_progress (
+    spool  text        COLLATE "C" PRIMARY KEY,
+    seq    bigint      NOT NULL CHECK (seq >= 0),
+    at     timestamptz NOT NULL
+) WITH (fillfactor = 50);
+COMMENT ON TABLE sensorlog.spool_progress IS
+    'How much of each spool on an edge box is stored here';
+COMMENT ON COLUMN sensorlog.spool_progress.spool IS 'Which one: an identifier that was made with its file';
+COMMENT ON COLUMN sensorlog.spool_progress.seq IS 'The last of its entries that is stored; all before it are too';
+COMMENT ON COLUMN sensorlog.spool_progress.at IS 'When the transaction that stored it began';
+
+-- The row's lock makes a second one wait; what the first has stored is then not stored again.
+CREATE FUNCTION sensorlog.spool_advance(spool_id text, after_seq bigint, new_seq bigint)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO sensorlog.spool_progress AS p (spool, seq, at) VALUES (spool_id, 0, now())
+    ON CONFLICT DO NOTHING;
+    UPDATE sensorlog.spool_progress p SET seq = new_seq, at = now()
+     WHERE p.spool = spool_id AND p.seq = after_seq AND new_seq > after_seq;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'spool % is not at entry %', spool_id, after_seq USING ERRCODE = 'SL003';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION sensorlog.spool_advance IS
+    'Says that this transaction stores the spool''s entries after after_seq through new_seq. SL003: it is elsewhere';
+
+CREATE FUNCTION sensorlog.spool_position(spool_id text) RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT coalesce(max(p.seq), 0) FROM sensorlog.spool_progress p WHERE p.spool = spool_id
+$$;
+COMMENT ON FUNCTION sensorlog.spool_position IS
+    'The last of the spool''s entries that is stored, 0 if none; final once raise_epoch has returned';
+
+CREATE FUNCTION sensorlog.take_rejects(ids bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    taken bigint;
+BEGIN
+    DELETE FROM sensorlog.reject r WHERE r.id = ANY (ids);
+    GET DIAGNOSTICS taken = ROW_COUNT;
+    IF taken <> cardinality(ids) THEN
+        RAISE EXCEPTION '% of % rejects are there', taken, cardinality(ids) USING
+            ERRCODE = 'SL004', HINT = 'Another replay may be running.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION sensorlog.take_rejects IS
+    'Takes rejects out of the table, in the transaction that stores their rows. SL004: one is not there any more';
+
+ALTER TABLE sensorlog.reject ADD COLUMN client_id text;
+COMMENT ON COLUMN sensorlog.reject.client_id IS
+    'Client identifier of the publisher, where sensorlogd knew it: with the built-in broker';
