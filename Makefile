@@ -1,4 +1,4 @@
-# sensorlogd: make, make install, make demo, make run, make test, make lint, make fuzz, make bench.
+# sensorlogd: make, make install, make demo, make run, make test, make lint, make fuzz, make bench, make drill.
 
 CC ?= gcc
 ifeq ($(origin CC),default)
@@ -93,10 +93,14 @@ unit-tests: $(UNIT_TESTS)
 packages-%:
 	@tests/install-packages.sh $(subst -, ,$*)
 
-# Unit tests on a build with sanitizers, system tests on what a user installs, and most of them on the other once more.
+# Unit tests on a build with sanitizers, system tests on what a user installs, and most of them on the other once more;
+# those that let the daemon die at a given point on a build of their own.
+with-sanitizers:
+	@BUILD=$(BUILD) $(MAKE) --no-print-directory SANITIZE=1 all unit-tests
+with-failpoints:
+	@BUILD=$(BUILD) $(MAKE) --no-print-directory FAILPOINTS=1 all
 test: packages-build-test
-	@$(MAKE) $(PARALLEL) --no-print-directory all
-	@BUILD=$(BUILD) $(MAKE) $(PARALLEL) --no-print-directory SANITIZE=1 all unit-tests
+	@$(MAKE) $(PARALLEL) --no-print-directory all with-sanitizers with-failpoints
 	@BUILD=$(abspath $(BUILD)) tests/with_postgres.sh --conf fsync=off -- \
 		tests/run.sh $(UNIT_TESTS:$(BUILD)/%=$(BUILD)/asan/%) -- tests/system
 
@@ -115,7 +119,14 @@ fuzz: packages-build-fuzz
 	@$(MAKE) $(PARALLEL) --no-print-directory $(FUZZERS)
 	@tests/fuzz/run.sh $(FUZZ_SECONDS) $(FUZZERS)
 
-include tests/bench/rules.mk tests/bench/json/rules.mk
+include tests/bench/rules.mk tests/bench/json/rules.mk tests/chaos/rules.mk
+
+# PostgreSQL is away for MINUTES while RATE messages a second go on coming; with figures.
+MINUTES ?= 10
+RATE ?= 2000
+drill: packages-build-test
+	@$(MAKE) $(PARALLEL) --no-print-directory all
+	@SENSORLOGD=$(abspath $(BUILD))/sensorlogd /usr/bin/python3 -B tests/chaos/drill.py --minutes $(MINUTES) --rate $(RATE)
 
 # ---- demo ----
 
@@ -168,4 +179,4 @@ clean:
 	rm -rf build
 
 -include $(OBJECTS:.o=.d) $(wildcard $(BUILD)/tests/*.d)
-.PHONY: all unit-tests test lint fuzz demo run install install-configuration clean
+.PHONY: all unit-tests with-sanitizers with-failpoints test lint fuzz drill demo run install install-configuration clean

@@ -23,6 +23,18 @@ static int check_live(struct configuration *configuration)
     return database && tables && brokers ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
+// No mistake, but to be known.
+static void note_updates(const struct mappings *mappings)
+{
+    for (size_t i = 0; i < mappings->count; i++) {
+        const struct mapping *mapping = &mappings->items[i];
+        if (mapping->target.on_conflict == CONFLICT_UPDATE && target_may_conflict(&mapping->target))
+            printf("note: mapping \"%s\" (%s): on_conflict is update, so a redelivery that comes "
+                   "after a newer row with its key brings the older values back\n",
+                   mapping->name, mapping->where);
+    }
+}
+
 int command_check(const struct arguments *arguments)
 {
     struct configuration configuration;
@@ -31,6 +43,7 @@ int command_check(const struct arguments *arguments)
         printf("configuration: ok (%zu mapping(s), %zu subscriber(s)%s)\n",
                configuration.mappings.count, configuration.settings.subscriber_count,
                configuration.settings.has_broker ? ", built-in broker" : "");
+        note_updates(&configuration.mappings);
         // Here may be another machine, or another user, than it is meant for.
         if (configuration.settings.state.flaw)
             fprintf(stderr, "warning: %s\n", configuration.settings.state.flaw);

@@ -11,7 +11,7 @@
 #include "core/topic.h"
 #include "pipeline/format.h"
 #include "pipeline/pipeline.h"
-#include "store/sql.h"
+#include "store/sql_text.h"
 
 enum { PAYLOAD_MAX = 256 << 20 };
 
@@ -41,6 +41,26 @@ static void print_row(const struct mapping *mapping, const struct value *values)
     puts(")");
 }
 
+static void print_conflict(const struct target *target)
+{
+    static const char *const becomes[] = {
+        [CONFLICT_REJECT] = "goes to sensorlog.reject as conflict",
+        [CONFLICT_UPDATE] = "takes the place of the first; so does a late redelivery",
+        [CONFLICT_IGNORE] = "is not stored, and counted",
+    };
+    const char *separator = "";
+    if (!target_may_conflict(target))
+        return;
+    printf("  a second row with the same key and another ");
+    for (size_t i = 0; i < target->column_count; i++) {
+        if (!target->columns[i].compared)
+            continue;
+        printf("%s%s", separator, target->columns[i].name);
+        separator = " or ";
+    }
+    printf(": %s\n", becomes[target->on_conflict]);
+}
+
 static void explain_mapping(void *arg, const struct mapping *mapping, struct plan *plan)
 {
     struct explain *explain = arg;
@@ -56,6 +76,7 @@ static void explain_mapping(void *arg, const struct mapping *mapping, struct pla
         char *sql = sql_insert(&mapping->target, mapping->target.key_count > 0);
         printf("  SQL: %s\n", sql);
         free(sql);
+        print_conflict(&mapping->target);
     } else {
         explain->rejected++;
         printf("  rejected: %s%s%s\n  row: sensorlog.reject, with the payload as it is\n",

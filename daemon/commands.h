@@ -4,10 +4,13 @@
 #include <stdbool.h>
 
 struct arguments {
-    const char *config; // -c
-    bool connect;       // --connect
-    bool print;         // --print
-    bool delete;        // --delete
+    const char *config;  // -c
+    bool connect;        // --connect
+    bool print;          // --print
+    bool delete;         // --delete
+    bool dry_run;        // --dry-run
+    const char *mapping; // --mapping, or NULL
+    const char *list;    // --list, or NULL
     char **rest;
     int rest_count;
 };
@@ -16,5 +19,7 @@ int command_run(const struct arguments *arguments);
 int command_check(const struct arguments *arguments);
 int command_explain(const struct arguments *arguments);
 int command_migrate(const struct arguments *arguments);
+int command_replay(const struct arguments *arguments);
+int command_spool(const struct arguments *arguments);
 int command_config(const struct arguments *arguments);
 int command_passwd(const struct arguments *arguments);

@@ -15,6 +15,7 @@
 #include "pipeline/pipeline.h"
 #include "relay.h"
 #include "store/catalog.h"
+#include "store/spool.h"
 #include "store/writer.h"
 
 struct daemon {
@@ -28,6 +29,7 @@ struct daemon {
     struct budget budget;
     struct catalog *catalog;
     struct writer *writer;
+    struct spool *spool; // NULL: there is none
     struct pipeline *pipeline;
     struct subscriber **subscribers;
     struct worker *logins; // password hashes, which a name server that hangs must not hold up
@@ -47,9 +49,11 @@ struct daemon {
 
 // report.c: what people see.
 void report_status(struct daemon *daemon, char *text, size_t size);
+// How long the oldest message that is not in the database has been waiting; 0 where there is none.
+int64_t report_lag_ms(const struct daemon *daemon);
 // A line per source and mapping with its books, at the end.
 void report_books(const struct daemon *daemon);
-// The sources of messages: subscribers, then the broker.
+// The sources of messages: subscribers, then the broker, then the spool.
 size_t report_source_count(const struct daemon *daemon);
 const struct message_source *report_source(const struct daemon *daemon, size_t index);
 

@@ -179,6 +179,12 @@ static void add_books(struct books *sum, const struct books *books)
         sum->verdicts[i] += books->verdicts[i];
 }
 
+static void take_over(struct target *heir, const struct target *target)
+{
+    add_books(&heir->books, &target->books);
+    heir->conflicts += target->conflicts;
+}
+
 bool live_sweep(struct live *live, const struct live_calls *calls)
 {
     size_t kept = 0;
@@ -190,7 +196,7 @@ bool live_sweep(struct live *live, const struct live_calls *calls)
         }
         struct mapping *heir = find(live->items, live->count, mapping->name);
         if (heir)
-            add_books(&heir->target.books, &mapping->target.books);
+            take_over(&heir->target, &mapping->target);
         calls->forget(calls->arg, mapping);
         mapping_free(mapping);
     }
@@ -204,5 +210,14 @@ struct books live_books(const struct live *live, const struct mapping *mapping)
     for (size_t i = 0; i < live->leaving_count; i++)
         if (strcmp(live->leaving[i]->name, mapping->name) == 0)
             add_books(&sum, &live->leaving[i]->target.books);
+    return sum;
+}
+
+uint64_t live_conflicts(const struct live *live, const struct mapping *mapping)
+{
+    uint64_t sum = mapping->target.conflicts;
+    for (size_t i = 0; i < live->leaving_count; i++)
+        if (strcmp(live->leaving[i]->name, mapping->name) == 0)
+            sum += live->leaving[i]->target.conflicts;
     return sum;
 }

@@ -41,3 +41,5 @@ bool live_replace(struct live *live, struct mappings *loaded, const struct live_
 bool live_sweep(struct live *live, const struct live_calls *calls);
 // Of the mapping and of those of its name that it has replaced.
 struct books live_books(const struct live *live, const struct mapping *mapping);
+// The same of its conflicts.
+uint64_t live_conflicts(const struct live *live, const struct mapping *mapping);

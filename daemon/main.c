@@ -8,7 +8,14 @@
 #include "commands.h"
 #include "configuration.h"
 
-enum { TAKES_CONFIG = 1, TAKES_CONNECT = 2, TAKES_PRINT = 4, TAKES_DELETE = 8 };
+enum {
+    TAKES_CONFIG = 1,
+    TAKES_CONNECT = 2,
+    TAKES_PRINT = 4,
+    TAKES_DELETE = 8,
+    TAKES_REPLAY = 16,
+    TAKES_LIST = 32
+};
 
 static const struct command {
     const char *name, *usage, *help;
@@ -26,6 +33,12 @@ static const struct command {
     {"migrate", "migrate -c FILE [--print]",
      "creates or upgrades the schema and the mapped tables; --print only shows the SQL",
      command_migrate, 0, TAKES_CONFIG | TAKES_PRINT},
+    {"replay", "replay -c FILE [--mapping NAME] [--dry-run]",
+     "sends rejected messages through the pipeline again; --dry-run only tries to decode them",
+     command_replay, 0, TAKES_CONFIG | TAKES_REPLAY},
+    {"spool", "spool -c FILE [--list N]",
+     "what is in the spool; --list also shows its first N messages", command_spool, 0,
+     TAKES_CONFIG | TAKES_LIST},
     {"config", "config -c FILE", "the effective settings, secrets masked", command_config, 0,
      TAKES_CONFIG},
     {"passwd", "passwd [--delete] FILE USER",
@@ -54,11 +67,10 @@ static bool parse(const struct command *command, int count, char **words,
                   struct arguments *arguments)
 {
     static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"connect", no_argument, NULL, 'C'},
-        {"print", no_argument, NULL, 'P'},
-        {"delete", no_argument, NULL, 'D'},
-        {NULL, 0, NULL, 0},
+        {"config", required_argument, NULL, 'c'},  {"connect", no_argument, NULL, 'C'},
+        {"print", no_argument, NULL, 'P'},         {"delete", no_argument, NULL, 'D'},
+        {"mapping", required_argument, NULL, 'M'}, {"dry-run", no_argument, NULL, 'N'},
+        {"list", required_argument, NULL, 'L'},    {NULL, 0, NULL, 0},
     };
     // A payload may begin with "-": after the topic nothing is an option.
     for (int option; (option = getopt_long(count, words, "+c:D", options, NULL)) != -1;) {
@@ -70,6 +82,12 @@ static bool parse(const struct command *command, int count, char **words,
             arguments->print = true;
         else if (option == 'D' && (command->takes & TAKES_DELETE))
             arguments->delete = true;
+        else if (option == 'M' && (command->takes & TAKES_REPLAY))
+            arguments->mapping = optarg;
+        else if (option == 'N' && (command->takes & TAKES_REPLAY))
+            arguments->dry_run = true;
+        else if (option == 'L' && (command->takes & TAKES_LIST))
+            arguments->list = optarg;
         else
             return false;
     }

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 
 #include "daemon.h"
+#include "store/spool_file.h"
 
 static void metric_help(FILE *out, const char *name, const char *type, const char *help)
 {
@@ -90,6 +91,11 @@ static void mapping_metrics(const struct daemon *daemon, FILE *out)
         const struct books books = live_books(live, live->items[i]);
         labelled(out, "parts_pending", "mapping", live->items[i]->name, books_pending(&books));
     }
+    metric_help(out, "mapping_conflicts_total", "counter",
+                "Rows whose key was there already with other values.");
+    for (size_t i = 0; i < live->count; i++)
+        labelled(out, "mapping_conflicts_total", "mapping", live->items[i]->name,
+                 live_conflicts(live, live->items[i]));
     metric_help(out, "mapping_stopped", "gauge",
                 "1 while the mapping's table does not take its rows.");
     for (size_t i = 0; i < live->count; i++)
@@ -172,7 +178,33 @@ static void writer_metrics(const struct daemon *daemon, FILE *out)
            writer_usable(daemon->writer));
     metric(out, "lag_milliseconds", "gauge",
            "How long the oldest message has waited for its commit.",
-           (uint64_t)writer_lag_ms(daemon->writer));
+           (uint64_t)report_lag_ms(daemon));
+}
+
+static void spool_metrics(const struct daemon *daemon, FILE *out)
+{
+    struct spool_file_status file;
+    spool_file_status(spool_file_of(daemon->spool), &file);
+    const struct spool_counters *counters = spool_counters(daemon->spool);
+    metric(out, "spool_messages", "gauge", "Messages in the spool's file.", file.count);
+    metric(out, "spool_bytes", "gauge", "What of [spool] max_bytes they take.", file.bytes);
+    metric_help(out, "spool_oldest_timestamp_seconds", "gauge",
+                "When the oldest of them came; 0: there is none.");
+    fprintf(out, "sensorlog_spool_oldest_timestamp_seconds %.3f\n", (double)file.oldest_us / 1e6);
+    metric(out, "spool_state", "gauge",
+           "0: messages go to PostgreSQL, 1: they are kept, 2: they are kept and drained.",
+           (uint64_t)spool_state(daemon->spool));
+    metric(out, "spool_failing", "gauge", "1 while the spool's file cannot be written.",
+           file.failing);
+    metric(out, "spool_kept_total", "counter", "Messages that became durable in the spool.",
+           counters->kept);
+    metric(out, "spool_drained_total", "counter", "Messages of the spool that were committed.",
+           counters->drained);
+    metric(out, "spool_resolved_total", "counter",
+           "Messages of the spool that turned out to have been committed before.",
+           counters->resolved);
+    metric(out, "spool_dropped_total", "counter",
+           "Messages of the spool that were dropped for want of room.", counters->dropped);
 }
 
 void report_metrics(struct daemon *daemon, FILE *out)
@@ -186,6 +218,8 @@ void report_metrics(struct daemon *daemon, FILE *out)
     }
     mapping_metrics(daemon, out);
     writer_metrics(daemon, out);
+    if (daemon->spool)
+        spool_metrics(daemon, out);
     metric(out, "memory_bytes", "gauge", "Memory held by messages that wait.", daemon->budget.used);
     metric(out, "memory_peak_bytes", "gauge", "The most it has been.", daemon->budget.peak);
     metric(out, "memory_limit_bytes", "gauge", "[batch] memory.", daemon->budget.limit);

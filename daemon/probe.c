@@ -14,6 +14,7 @@
 #include "base/worker.h"
 #include "mqtt/subscriber.h"
 #include "store/catalog.h"
+#include "store/look.h"
 #include "store/pg.h"
 
 enum { BROKER_TIMEOUT_MS = 10000, BROKER_POLL_MS = 20 };
@@ -23,6 +24,7 @@ struct probe {
     struct loop *loop;
     struct worker *worker;
     struct target **targets;
+    struct pg *pg;
     bool ok;
     // the broker that is tried
     struct subscriber *subscriber;
@@ -56,11 +58,21 @@ void probe_free(struct probe *probe)
 
 // ---- database ----
 
+static void database_looked_at(void *arg, const struct pg_result *result)
+{
+    struct probe *probe = arg;
+    unsigned found = look_findings(result);
+    for (unsigned i = 0; i < LOOK_COUNT; i++)
+        if (found & 1U << i)
+            fprintf(stderr, "warning: database: %s: %s\n", look_name(i), look_meaning(i));
+    probe->ok = true;
+    loop_stop(probe->loop);
+}
+
 static void database_up(void *arg)
 {
     struct probe *probe = arg;
-    probe->ok = true;
-    loop_stop(probe->loop);
+    pg_query(probe->pg, look_sql(), NULL, database_looked_at, probe);
 }
 
 static void database_down(void *arg, const char *why)
@@ -75,13 +87,12 @@ static void database_down(void *arg, const char *why)
 bool probe_database(struct probe *probe)
 {
     const struct pg_calls calls = {.up = database_up, .down = database_down, .arg = probe};
-    struct pg *pg =
-        pg_new(probe->loop, probe->worker, probe->configuration->settings.postgres.conninfo,
-               "sensorlogd check", false, &calls);
+    probe->pg = pg_new(probe->loop, probe->worker, probe->configuration->settings.postgres.conninfo,
+                       "sensorlogd check", false, &calls);
     probe->ok = false;
-    pg_connect(pg);
+    pg_connect(probe->pg);
     loop_run(probe->loop);
-    pg_free(pg);
+    pg_free(probe->pg);
     return probe->ok;
 }
 

@@ -10,7 +10,8 @@ struct probe;
 // Brings its own loop.
 struct probe *probe_new(struct configuration *configuration);
 void probe_free(struct probe *probe);
-// Connects once; false with the reason on standard error.
+// Connects once; false with the reason on standard error. What in the server's settings weakens the
+// promises is there too, as warnings.
 bool probe_database(struct probe *probe);
 // Looks at the live tables, with migrate after bringing schema and tables up to date; findings on
 // standard error.

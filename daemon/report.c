@@ -33,14 +33,17 @@ static void append_rate(struct daemon *daemon, char *text, size_t size)
 
 size_t report_source_count(const struct daemon *daemon)
 {
-    return daemon->configuration.settings.subscriber_count + (daemon->broker != NULL);
+    return daemon->configuration.settings.subscriber_count + (daemon->broker != NULL) +
+           (daemon->spool != NULL);
 }
 
 const struct message_source *report_source(const struct daemon *daemon, size_t index)
 {
-    if (index < daemon->configuration.settings.subscriber_count)
+    size_t subscribers = daemon->configuration.settings.subscriber_count;
+    if (index < subscribers)
         return subscriber_source(daemon->subscribers[index]);
-    return broker_source(daemon->broker);
+    return index == subscribers && daemon->broker ? broker_source(daemon->broker)
+                                                  : spool_source(daemon->spool);
 }
 
 // Messages that are received and not settled: the lag behind the senders.
@@ -76,6 +79,16 @@ static void append_broker(const struct daemon *daemon, char *text, size_t size)
     }
 }
 
+// Of what is not in the database yet, the spool's included.
+int64_t report_lag_ms(const struct daemon *daemon)
+{
+    int64_t lag = writer_lag_ms(daemon->writer);
+    if (!daemon->spool)
+        return lag;
+    int64_t spooled = spool_lag_ms(daemon->spool);
+    return spooled > lag ? spooled : lag;
+}
+
 void report_status(struct daemon *daemon, char *text, size_t size)
 {
     const char *tables = catalog_state(daemon->catalog);
@@ -84,11 +97,13 @@ void report_status(struct daemon *daemon, char *text, size_t size)
              ready ? writer_state(daemon->writer) : tables);
     if (ready && strcmp(tables, "ok") != 0)
         append(text, size, "; tables: %s", tables);
+    if (daemon->spool)
+        append(text, size, "; spool: %s", spool_status(daemon->spool));
     append_subscribers(daemon, text, size);
     append_broker(daemon, text, size);
     append_rate(daemon, text, size);
     append(text, size, "; %" PRIu64 " pending, lag %" PRId64 " ms", pending(daemon),
-           writer_lag_ms(daemon->writer));
+           report_lag_ms(daemon));
     uint64_t rejects = writer_counters(daemon->writer)->rejects;
     if (rejects > 0)
         append(text, size, "; %" PRIu64 " rejected", rejects);

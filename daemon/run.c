@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/failpoint.h"
 #include "base/log.h"
@@ -62,6 +63,12 @@ static bool exchange_stored(void *arg, uint64_t session, uint16_t packet_id)
     return writer_exchange_stored(daemon->writer, session, packet_id);
 }
 
+static bool message_stored(void *arg, const struct message *message)
+{
+    const struct daemon *daemon = arg;
+    return writer_message_stored(daemon->writer, message);
+}
+
 static void exchange_forget(void *arg, uint64_t session, uint16_t packet_id)
 {
     struct daemon *daemon = arg;
@@ -77,20 +84,29 @@ static void session_ended(void *arg, uint64_t session)
 static bool session_lives(void *arg, uint64_t session)
 {
     const struct daemon *daemon = arg;
-    return broker_has_session(daemon->broker, session);
+    for (size_t i = 0; i < daemon->configuration.settings.subscriber_count; i++)
+        if (subscriber_has_session(daemon->subscribers[i], session))
+            return true;
+    return daemon->broker && broker_has_session(daemon->broker, session);
 }
 
 static void exchanges_loaded(void *arg)
 {
     struct daemon *daemon = arg;
     writer_sessions_keep(daemon->writer, session_lives, daemon);
-    broker_exchanges_loaded(daemon->broker);
+    for (size_t i = 0; i < daemon->configuration.settings.subscriber_count; i++)
+        subscriber_exchanges_loaded(daemon->subscribers[i]);
+    if (daemon->broker)
+        broker_exchanges_loaded(daemon->broker);
 }
 
 static void exchange_forgotten(void *arg, uint64_t session, uint16_t packet_id)
 {
     struct daemon *daemon = arg;
-    broker_exchange_forgotten(daemon->broker, session, packet_id);
+    for (size_t i = 0; i < daemon->configuration.settings.subscriber_count; i++)
+        subscriber_exchange_forgotten(daemon->subscribers[i], session, packet_id);
+    if (daemon->broker)
+        broker_exchange_forgotten(daemon->broker, session, packet_id);
 }
 
 static void catalog_is_ready(void *arg, bool ok, const char *detail)
@@ -172,7 +188,10 @@ static void stop(int number, void *arg)
     notify_stopping(daemon->notify);
     quiesce_all(daemon);
     loop_timer_start(daemon->deadline, DRAIN_MS);
-    writer_drain(daemon->writer, disconnect_all, daemon);
+    if (daemon->spool)
+        spool_stop(daemon->spool, disconnect_all, daemon);
+    else
+        writer_drain(daemon->writer, disconnect_all, daemon);
 }
 
 // ---- wiring ----
@@ -201,10 +220,51 @@ static void make_writer(struct daemon *daemon)
         .connections = settings->postgres.connections,
         .max_rows = settings->batch.max_rows,
         .linger_ms = settings->batch.linger_ms,
-        .exchanges = settings->has_broker,
+        .exchanges = settings->has_broker || settings->subscriber_count > 0,
     };
     daemon->writer =
         writer_new(daemon->loop, daemon->worker, daemon->catalog, &daemon->budget, &writer_options);
+    writer_on_exchanges(daemon->writer, exchanges_loaded, daemon);
+    writer_on_forgotten(daemon->writer, exchange_forgotten, daemon);
+}
+
+static void take_entry(void *arg, struct message *message)
+{
+    struct daemon *daemon = arg;
+    pipeline_take(daemon->pipeline, message);
+}
+
+// What was acknowledged when it was kept is stored, and be the mode another one now.
+static bool needs_spool(const struct settings *settings)
+{
+    return settings->spool.outage ||
+           (settings->spool.file && access(settings->spool.file, F_OK) == 0);
+}
+
+static bool make_spool(struct daemon *daemon)
+{
+    const struct settings *settings = &daemon->configuration.settings;
+    const struct spool_options options = {
+        .path = settings->spool.file,
+        .outage_after_ms = settings->spool.outage_after_ms,
+        .max_bytes = settings->spool.max_bytes,
+        .drop_oldest = settings->spool.drop_oldest,
+        .max_entries = settings->batch.max_rows,
+        .ends = !settings->spool.outage,
+    };
+    const struct spool_calls calls = {.message = take_entry, .arg = daemon};
+    char *error = NULL;
+    if (!needs_spool(settings))
+        return true;
+    daemon->spool =
+        spool_new(daemon->loop, daemon->writer, &daemon->budget, &options, &calls, &error);
+    if (!daemon->spool) {
+        log_error("[spool]: %s", error);
+        free(error);
+        return false;
+    }
+    pipeline_set_spool(daemon->pipeline, daemon->spool);
+    return true;
 }
 
 static void make_subscribers(struct daemon *daemon)
@@ -212,6 +272,11 @@ static void make_subscribers(struct daemon *daemon)
     struct settings *settings = &daemon->configuration.settings;
     const struct subscriber_calls calls = {.message = take_message,
                                            .window_full = window_is_full,
+                                           .exchanges_known = exchanges_known,
+                                           .exchange_stored = exchange_stored,
+                                           .message_stored = message_stored,
+                                           .exchange_forget = exchange_forget,
+                                           .session_ended = session_ended,
                                            .arg = daemon};
     daemon->subscribers = mem_zalloc(settings->subscriber_count * sizeof(struct subscriber *));
     for (size_t i = 0; i < settings->subscriber_count; i++)
@@ -242,8 +307,6 @@ static bool make_broker(struct daemon *daemon)
         free(error);
         return false;
     }
-    writer_on_exchanges(daemon->writer, exchanges_loaded, daemon);
-    writer_on_forgotten(daemon->writer, exchange_forgotten, daemon);
     daemon->relays =
         relays_new(daemon->loop, daemon->broker, settings->forwards, settings->forward_count);
     return true;
@@ -315,14 +378,17 @@ static bool make(struct daemon *daemon)
     daemon->interrupt = loop_signal_new(daemon->loop, SIGINT, stop, daemon);
     reload_init(daemon);
     mask_signals(SIG_UNBLOCK);
-    return make_pipeline(daemon) && make_broker(daemon) && listen_http(daemon);
+    return make_pipeline(daemon) && make_spool(daemon) && make_broker(daemon) && listen_http(daemon);
 }
 
-// The writer goes before the sources: what it abandons is still a message of theirs.
+// The writer goes before the sources: what it abandons is still a message of theirs. So does what
+// the spool keeps in memory; the spool itself is a source too.
 static void take_apart(struct daemon *daemon)
 {
     writer_free(daemon->writer);
+    spool_abandon(daemon->spool);
     report_books(daemon);
+    spool_free(daemon->spool);
     reload_fini(daemon);
     for (size_t i = 0; i < daemon->configuration.settings.subscriber_count; i++)
         subscriber_free(daemon->subscribers[i]);

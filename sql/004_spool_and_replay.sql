@@ -51,3 +51,32 @@ COMMENT ON FUNCTION sensorlog.take_rejects IS
 ALTER TABLE sensorlog.reject ADD COLUMN client_id text;
 COMMENT ON COLUMN sensorlog.reject.client_id IS
     'Client identifier of the publisher, where sensorlogd knew it: with the built-in broker';
+
+-- Subscribers have QoS 2 identifiers too. After a restart the content tells a repetition from another
+-- message under the same identifier.
+ALTER TABLE sensorlog.exchange ADD COLUMN hash bigint NOT NULL DEFAULT 0;
+COMMENT ON TABLE sensorlog.exchange IS
+    'QoS 2 messages from publishers, or from the brokers that are subscribed to, whose rows, or rejects, are '
+    'committed and whose exchange has not ended: a repetition is not stored again';
+COMMENT ON COLUMN sensorlog.exchange.writer IS 'The sensorlogd that received the message';
+COMMENT ON COLUMN sensorlog.exchange.hash IS 'Of topic and payload; 0: it is not compared';
+
+-- As it was, but the last thousand epochs are not forgotten however old they seem: where the
+-- server's clock jumps ahead, the question what has become of a transaction still has its answer.
+CREATE OR REPLACE FUNCTION sensorlog.raise_epoch(writer_name text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    new_epoch bigint;
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'raise_epoch needs transaction isolation READ COMMITTED'
+            USING ERRCODE = 'invalid_transaction_state';
+    END IF;
+    INSERT INTO sensorlog.writer AS w (writer, epoch) VALUES (writer_name, 1)
+    ON CONFLICT (writer) DO UPDATE SET epoch = w.epoch + 1 RETURNING w.epoch INTO new_epoch;
+    UPDATE sensorlog.writer_progress p SET ended = true
+     WHERE p.writer = writer_name AND p.epoch < new_epoch AND NOT p.ended;
+    DELETE FROM sensorlog.writer_progress p
+     WHERE p.writer = writer_name AND p.epoch < new_epoch - 1000 AND p.at < now() - interval '30 days';
+    RETURN new_epoch;
+END
+$$;

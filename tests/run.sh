@@ -77,7 +77,7 @@ run_system_tests() {
     rm -f "$scratch/counts"
     # They bring clusters of their own; that of the unit tests must not be found by chance.
     env -u PGHOST -u PGPORT -u PGUSER -u PGDATABASE -u PGDATA SENSORLOGD="$2" \
-        TEST_COUNTS="$scratch/counts" PYTHONDONTWRITEBYTECODE=1 \
+        SENSORLOGD_FAILPOINTS="$build/failpoints/sensorlogd" TEST_COUNTS="$scratch/counts" PYTHONDONTWRITEBYTECODE=1 \
         /usr/bin/python3 -m pytest -q "${parallel[@]}" "${@:3}"
     status=$?
     if [ ! -s "$scratch/counts" ]; then

@@ -85,11 +85,12 @@ struct worker *worker_new(struct loop *loop, unsigned threads)
 static bool join_threads(struct worker *worker)
 {
     struct timespec deadline;
-    clock_gettime(CLOCK_REALTIME, &deadline);
+    clock_gettime(CLOCK_MONOTONIC, &deadline);
     deadline.tv_sec += 1;
     bool all = true;
     for (unsigned i = 0; i < worker->thread_count; i++)
-        all = pthread_timedjoin_np(worker->threads[i], NULL, &deadline) == 0 && all;
+        all =
+            pthread_clockjoin_np(worker->threads[i], NULL, CLOCK_MONOTONIC, &deadline) == 0 && all;
     return all;
 }
 

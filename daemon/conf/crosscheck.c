@@ -255,7 +255,20 @@ static void check_sizes(const struct checker *checker, const struct broker_optio
         add(checker, "packet_size", "packet_size is greater than memory of [broker]");
 }
 
-#define MISSING "state: the directory %s; it must be there, or 'state =' keeps nothing"
+// ---- files that are kept in the state directory unless they are named ----
+
+// flaw, if any, is said where the key names the file, or else kept for whoever is to run: what is
+// at the default place is known on the machine alone that it is meant for. Frees it.
+static void add_place(const struct checker *checker, const char *key, char *flaw, const char *cure)
+{
+    char **kept = &checker->settings->state.flaw;
+    if (flaw && given(checker, key))
+        add(checker, key, "%s: the directory %s; %s", key, flaw, cure);
+    else if (flaw && !*kept)
+        *kept =
+            mem_printf("[%s] %s: the directory %s; %s", checker->section->name, key, flaw, cure);
+    free(flaw);
+}
 
 static void check_state(const struct checker *checker, struct broker_options *options)
 {
@@ -264,16 +277,9 @@ static void check_state(const struct checker *checker, struct broker_options *op
         options->state = mem_printf("%s/broker.db", directory);
     if (!options->state)
         return;
-    const char *slash = strrchr(options->state, '/');
-    char *parent = slash == options->state ? mem_strdup("/")
-                   : slash ? mem_strndup(options->state, (size_t)(slash - options->state))
-                           : mem_strdup(".");
-    char *flaw = pathflaw_directory(parent);
-    if (flaw && given(checker, "state"))
-        add(checker, "state", MISSING, flaw);
-    else if (flaw)
-        checker->settings->state.flaw = mem_printf("[broker] " MISSING, flaw);
-    free(flaw);
+    char *parent = pathflaw_parent(options->state);
+    add_place(checker, "state", pathflaw_directory(parent),
+              "it must be there, or 'state =' keeps nothing");
     free(parent);
 }
 
@@ -317,6 +323,34 @@ static void check_forward(const struct checker *checker)
     }
 }
 
+// ---- spool ----
+
+// Also where it is not in use: "sensorlogd spool" can still look into it.
+static void name_spool(struct settings *settings)
+{
+    if (!settings->spool.file && settings->state.directory)
+        settings->spool.file = mem_printf("%s/spool.db", settings->state.directory);
+}
+
+static void check_spool(const struct checker *checker)
+{
+    const struct settings *settings = checker->settings;
+    const char *file = settings->spool.file;
+    if (!file) {
+        if (!given(checker, "file"))
+            add(checker, "mode", "mode = outage needs a file, since [state] has no directory");
+        return;
+    }
+    char *parent = pathflaw_parent(file);
+    add_place(checker, "file", pathflaw_writable(parent),
+              "it must be there and writable, or name another file");
+    free(parent);
+    const char *state = settings->has_broker ? settings->broker.state : NULL;
+    if (state && pathflaw_same(file, state))
+        add(checker, "file", "file: '%s' is the state of [broker] already; name another file",
+            file);
+}
+
 void crosscheck_settings(struct settings *settings, const struct places *places,
                          struct problems *problems)
 {
@@ -329,6 +363,10 @@ void crosscheck_settings(struct settings *settings, const struct places *places,
     checker.index = 0;
     if (settings->has_broker)
         check_broker(&checker);
+    checker.section = &section_spool;
+    name_spool(settings);
+    if (settings->spool.outage)
+        check_spool(&checker);
     checker.section = &section_forward;
     for (; checker.index < settings->forward_count; checker.index++)
         check_forward(&checker);

@@ -68,8 +68,41 @@ static void take_key_column(void *arg, const char *name)
                          "key column", name, names);
 }
 
-void mapkey_read(const struct node_file *file, const config_setting_t *group,
-                 struct mapping *mapping)
+// What a redelivery shares with the first: where it differs, it is another reading.
+static bool is_compared(const struct field *field)
+{
+    switch (field->from) {
+    case FROM_TOPIC:
+    case FROM_TOPIC_LEVEL:
+    case FROM_VALUE:
+    case FROM_UNIT:
+    case FROM_POINTER:
+    case FROM_PAYLOAD:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void read_on_conflict(const struct node_file *file, const config_setting_t *group,
+                             struct mapping *mapping)
+{
+    static const char *const words[] = {"reject", "update", "ignore", NULL}; // enum on_conflict
+    const config_setting_t *node = config_setting_get_member(group, "on_conflict");
+    struct target *target = &mapping->target;
+    int word = CONFLICT_REJECT;
+    if (node && node_word(file, group, "on_conflict", words, &word) &&
+        !config_setting_get_member(group, "key"))
+        node_problem(file, node,
+                     "on_conflict says what becomes of a second row with the same key, and the "
+                     "mapping has no key");
+    target->on_conflict = (enum on_conflict)word;
+    for (size_t i = 0; i < target->column_count; i++)
+        target->columns[i].compared = !target->columns[i].key && is_compared(&mapping->fields[i]);
+}
+
+static void read_key(const struct node_file *file, const config_setting_t *group,
+                     struct mapping *mapping)
 {
     struct key_reader key = {file, mapping, config_setting_get_member(group, "key")};
     if (!key.node)
@@ -83,4 +116,11 @@ void mapkey_read(const struct node_file *file, const config_setting_t *group,
     if (!mapping->target.columns[0].key && file->problems->count == problems)
         node_problem(file, key.node,
                      "key does not contain \"time\", by which the table is partitioned");
+}
+
+void mapkey_read(const struct node_file *file, const config_setting_t *group,
+                 struct mapping *mapping)
+{
+    read_key(file, group, mapping);
+    read_on_conflict(file, group, mapping);
 }

@@ -12,8 +12,8 @@
 #include "core/topic.h"
 
 static const char *const mapping_keys[] = {
-    "name", "filter", "decoder", "source",    "qos",     "retained",
-    "time", "table",  "key",     "partition", "columns", NULL,
+    "name",  "filter", "decoder",     "source",    "qos",     "retained", "time",
+    "table", "key",    "on_conflict", "partition", "columns", NULL,
 };
 static const char *const decoder_names[] = {"text", "json", NULL}; // as enum decoder_kind
 static const char *const partition_names[] = {"day", "week", "month", "year", NULL};

@@ -46,22 +46,6 @@ static char *writer_flaw(const char *value)
     return strlen(value) <= WRITER_MAX ? NULL : mem_strdup("is longer than 255 bytes");
 }
 
-static char *mode_take(void *base, const char *value)
-{
-    (void)base; // there is nothing to choose yet
-    if (strcmp(value, "off") == 0)
-        return NULL;
-    if (strcmp(value, "outage") == 0)
-        return mem_strdup("the spool is not part of this release; allowed: off");
-    return mem_printf("'%s' is not allowed; allowed: off", value);
-}
-
-static void mode_print(const void *base, FILE *out)
-{
-    (void)base;
-    fputs("mode = off\n", out);
-}
-
 static char *listen_take(void *base, const char *value)
 {
     struct settings *settings = base;
@@ -118,9 +102,15 @@ static const struct key state_keys[] = {
      .flaw = pathflaw_directory},
 };
 
+static const struct key_word spool_modes[] = {{"off", false}, {"outage", true}, {NULL, 0}};
+static const struct key_word on_full[] = {{"withhold", false}, {"drop-oldest", true}, {NULL, 0}};
 static const struct key spool_keys[] = {
-    {"mode", KEY_OWN, NULL, .take = mode_take, .print = mode_print},
+    {"mode", KEY_WORD, "off", SETTING(spool.outage), .words = spool_modes},
     {"outage_after", KEY_MILLISECONDS, "5s", SETTING(spool.outage_after_ms), .max = 86400000},
+    {"file", KEY_PATH, NULL, SETTING(spool.file)},
+    {"max_bytes", KEY_BYTES, "1GiB", SETTING(spool.max_bytes), .min = 1 << 20,
+     .max = UINT64_C(1) << 44},
+    {"on_full", KEY_WORD, "withhold", SETTING(spool.drop_oldest), .words = on_full},
 };
 
 static const struct key http_keys[] = {
@@ -143,7 +133,7 @@ static const struct section section_postgres = {"postgres", "postgres",
 static const struct section section_batch = {"batch", "batch", SECTION_KEYS(batch_keys)};
 const struct section section_mappings = {"mappings", "mappings", SECTION_KEYS(mappings_keys)};
 static const struct section section_state = {"state", "state", SECTION_KEYS(state_keys)};
-static const struct section section_spool = {"spool", "spool", SECTION_KEYS(spool_keys)};
+const struct section section_spool = {"spool", "spool", SECTION_KEYS(spool_keys)};
 static const struct section section_http = {"http", "http", SECTION_KEYS(http_keys)};
 static const struct section section_log = {"log", "log", SECTION_KEYS(log_keys)};
 

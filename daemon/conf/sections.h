@@ -20,7 +20,7 @@ struct section {
 
 extern const struct section section_subscriber; // base: struct subscriber_entry
 extern const struct section section_forward;    // base: struct forward_options
-extern const struct section section_broker, section_mappings;
+extern const struct section section_broker, section_mappings, section_spool;
 
 enum { SECTIONS_MAX = 16 };
 extern const struct section *const sections[]; // at most SECTIONS_MAX, then NULL

@@ -45,10 +45,14 @@ struct settings {
     } mappings;
     struct {
         char *directory; // for what must outlive the process; NULL: nowhere
-        char *flaw;      // why the broker cannot keep its state at the default place; NULL: it can
+        char *flaw;      // why what is to be kept at the default place cannot be; NULL: it can
     } state;
     struct {
-        int64_t outage_after_ms;
+        bool outage;             // mode; else there is no spool
+        int64_t outage_after_ms; // without a usable connection
+        char *file;              // NULL: none is named, and there is no state directory
+        uint64_t max_bytes;
+        bool drop_oldest; // on_full; else messages wait unacknowledged
     } spool;
     struct {
         char *listen_host; // NULL: no HTTP

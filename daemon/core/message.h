@@ -51,6 +51,8 @@ struct message {
     // QoS 2 of a session that outlives the daemon: stored with the rows, so that a repetition is
     // known. 0: there is none.
     uint64_t session;
+    uint64_t content; // stored with it: a hash that tells contents apart, or 0. With it a message
+                      // is a repetition only if it is the same and has DUP
     uint16_t packet_id;
     int64_t received_us; // arrival, microseconds since 1970
     const char *topic;   // not NUL-terminated, like all of the following

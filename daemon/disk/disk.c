@@ -29,12 +29,14 @@ struct job {
     disk_work_fn *work;
     loop_fn *done;
     void *arg;
+    bool reads; // alone, and not within a transaction
 };
 
 struct disk {
     struct disk_options options;
     char *path, *what, *holds; // owned, in options
     struct sqlite3 *db;
+    int lock_fd; // or -1
     sqlite3_stmt *begin, *commit, *rollback;
     struct event *wake; // of the loop, when something is finished
     int wake_fd;
@@ -113,9 +115,21 @@ static void set_error(struct disk *disk, char *error)
     disk->error = error;
 }
 
+static void finish(struct disk *disk, struct list *jobs)
+{
+    disk->jobs += count_jobs(jobs);
+    move_jobs(jobs, &disk->finished);
+    uint64_t one = 1;
+    // The counter cannot overflow.
+    if (!disk->left && write(disk->wake_fd, &one, sizeof one) < 0)
+        return;
+}
+
 // Commits the jobs, or leaves no trace of them. Has the lock, and lets it go meanwhile.
 static bool attempt(struct disk *disk, struct list *jobs)
 {
+    if (list_empty(jobs))
+        return true;
     pthread_mutex_unlock(&disk->lock);
     char *error = NULL;
     bool ok = commit_jobs(disk, jobs);
@@ -123,19 +137,66 @@ static bool attempt(struct disk *disk, struct list *jobs)
         error = log_failure(disk);
         if (!sqlite3_get_autocommit(disk->db))
             step(disk->rollback);
-    } else if (disk->retry_ms) {
-        if (disk->told)
-            log_info("%s %s: writing again", disk->options.what, disk->options.path);
-        disk->told = false;
-        disk->retry_ms = 0;
     }
     pthread_mutex_lock(&disk->lock);
-    set_error(disk, error);
-    return ok;
+    if (!ok) {
+        set_error(disk, error);
+        return false;
+    }
+    disk->commits++;
+    finish(disk, jobs);
+    return true;
+}
+
+// As attempt, of jobs that read: those that fail stay, the others do not wait for them.
+static bool attempt_reads(struct disk *disk, struct list *jobs)
+{
+    list_each (node, jobs) {
+        struct job *job = list_entry(node, struct job, node);
+        pthread_mutex_unlock(&disk->lock);
+        bool ok = job->work(disk->db, job->arg);
+        char *error = ok ? NULL : log_failure(disk);
+        pthread_mutex_lock(&disk->lock);
+        if (!ok) {
+            set_error(disk, error);
+            continue;
+        }
+        struct list read;
+        list_init(&read);
+        list_remove(node);
+        list_append(&read, node);
+        finish(disk, &read);
+    }
+    return list_empty(jobs);
+}
+
+static void recovered(struct disk *disk)
+{
+    if (disk->retry_ms && disk->told)
+        log_info("%s %s: writing again", disk->options.what, disk->options.path);
+    disk->told = false;
+    disk->retry_ms = 0;
+    set_error(disk, NULL);
+}
+
+static void take_waiting(struct disk *disk, struct list *writes, struct list *reads)
+{
+    for (struct list *node; (node = list_take(&disk->waiting));)
+        list_append(list_entry(node, struct job, node)->reads ? reads : writes, node);
+}
+
+// What reads and comes meanwhile need not wait for what cannot be written.
+static void read_meanwhile(struct disk *disk, struct list *writes, struct list *reads)
+{
+    struct list fresh;
+    list_init(&fresh);
+    take_waiting(disk, writes, &fresh);
+    attempt_reads(disk, &fresh);
+    move_jobs(&fresh, reads);
 }
 
 // True when it is time for another attempt, false when it is too late for one.
-static bool wait_to_retry(struct disk *disk)
+static bool wait_to_retry(struct disk *disk, struct list *writes, struct list *reads)
 {
     disk->retry_ms = disk->retry_ms ? disk->retry_ms * 2 : RETRY_MS;
     if (disk->retry_ms > RETRY_MAX_MS)
@@ -149,18 +210,8 @@ static bool wait_to_retry(struct disk *disk)
             return true;
         struct timespec until = {due / 1000, due % 1000 * 1000000};
         pthread_cond_timedwait(&disk->submitted, &disk->lock, &until);
+        read_meanwhile(disk, writes, reads);
     }
-}
-
-static void finish(struct disk *disk, struct list *jobs)
-{
-    disk->commits++;
-    disk->jobs += count_jobs(jobs);
-    move_jobs(jobs, &disk->finished);
-    uint64_t one = 1;
-    // The counter cannot overflow.
-    if (!disk->left && write(disk->wake_fd, &one, sizeof one) < 0)
-        return;
 }
 
 static void close_database(struct sqlite3 *db)
@@ -170,31 +221,42 @@ static void close_database(struct sqlite3 *db)
     sqlite3_close(db);
 }
 
+static void run_jobs(struct disk *disk, struct list *writes, struct list *reads)
+{
+    for (;;) {
+        take_waiting(disk, writes, reads);
+        if (list_empty(writes) && list_empty(reads)) {
+            if (disk->end_ms)
+                return;
+            pthread_cond_wait(&disk->submitted, &disk->lock);
+            continue;
+        }
+        bool written = attempt(disk, writes);
+        if (attempt_reads(disk, reads) && written)
+            recovered(disk);
+        else if (!wait_to_retry(disk, writes, reads))
+            return;
+    }
+}
+
 static void *run(void *arg)
 {
     struct disk *disk = arg;
-    struct list jobs;
-    list_init(&jobs);
+    struct list writes, reads;
+    list_init(&writes);
+    list_init(&reads);
     pthread_mutex_lock(&disk->lock);
-    for (;;) {
-        move_jobs(&disk->waiting, &jobs);
-        if (list_empty(&jobs)) {
-            if (disk->end_ms)
-                break;
-            pthread_cond_wait(&disk->submitted, &disk->lock);
-        } else if (attempt(disk, &jobs)) {
-            finish(disk, &jobs);
-        } else if (!wait_to_retry(disk)) {
-            break;
-        }
-    }
-    move_jobs(&disk->waiting, &jobs);
-    if (!list_empty(&jobs))
+    run_jobs(disk, &writes, &reads);
+    take_waiting(disk, &writes, &reads);
+    if (!list_empty(&writes))
         log_error("%s %s: stopping with writes that could not be made; none was acknowledged",
                   disk->options.what, disk->options.path);
-    free_jobs(&jobs);
+    free_jobs(&writes);
+    free_jobs(&reads);
     pthread_mutex_unlock(&disk->lock);
     close_database(disk->db);
+    if (disk->lock_fd >= 0)
+        close(disk->lock_fd);
     return NULL;
 }
 
@@ -266,7 +328,8 @@ static void disk_free(struct disk *disk)
 
 struct disk *disk_open(struct loop *loop, const struct disk_options *options, char **error)
 {
-    struct sqlite3 *db = disk_file_open(options, error);
+    int lock_fd = -1;
+    struct sqlite3 *db = disk_file_open(options, &lock_fd, error);
     if (!db)
         return NULL;
     struct disk *disk = mem_zalloc(sizeof *disk);
@@ -276,6 +339,7 @@ struct disk *disk_open(struct loop *loop, const struct disk_options *options, ch
         .what = mem_strdup(options->what),
         .holds = mem_strdup(options->holds),
         .db = db,
+        .lock_fd = lock_fd,
         .wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
         .log_limit = {.interval_ms = LOG_INTERVAL_MS},
     };
@@ -324,14 +388,24 @@ struct sqlite3 *disk_database(struct disk *disk)
     return disk->db;
 }
 
-void disk_submit(struct disk *disk, disk_work_fn *work, loop_fn *done, void *arg)
+static void submit(struct disk *disk, const struct job *from)
 {
     struct job *job = mem_alloc(sizeof *job);
-    *job = (struct job){.work = work, .done = done, .arg = arg};
+    *job = *from;
     pthread_mutex_lock(&disk->lock);
     list_append(&disk->waiting, &job->node);
     pthread_cond_signal(&disk->submitted);
     pthread_mutex_unlock(&disk->lock);
+}
+
+void disk_submit(struct disk *disk, disk_work_fn *work, loop_fn *done, void *arg)
+{
+    submit(disk, &(struct job){.work = work, .done = done, .arg = arg});
+}
+
+void disk_submit_read(struct disk *disk, disk_work_fn *work, loop_fn *done, void *arg)
+{
+    submit(disk, &(struct job){.work = work, .done = done, .arg = arg, .reads = true});
 }
 
 void disk_status(struct disk *disk, struct disk_status *status)

@@ -24,6 +24,8 @@ struct disk_options {
     uint32_t application_id;       // a file with another one is not ours
     const char *const *migrations; // SQL, number n raises PRAGMA user_version from n to n + 1
     size_t migration_count;
+    bool readable; // other processes may read it meanwhile; else nobody else can open it
+    bool shrinks;  // a new file can be made smaller, by PRAGMA incremental_vacuum
 };
 
 // Opens or creates (mode 0600) the file, locks it against a second process, checks it (quick_check)
@@ -40,6 +42,9 @@ struct sqlite3 *disk_database(struct disk *disk);
 // submissions. Where the disk fails (full, read-only, I/O) it is logged and tried again until it
 // succeeds; done waits.
 void disk_submit(struct disk *disk, disk_work_fn *work, loop_fn *done, void *arg);
+// The same for a job that only reads, and runs outside of a transaction: after all that was
+// submitted before it, but where that cannot be written it is not waited for.
+void disk_submit_read(struct disk *disk, disk_work_fn *work, loop_fn *done, void *arg);
 
 struct disk_status {
     uint64_t jobs, commits;

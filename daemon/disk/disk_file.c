@@ -9,18 +9,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/mem.h"
 
-enum { BUSY_MS = 1000, MODE = 0600 };
+enum { BUSY_MS = 1000, LOCK_WAIT_MS = 20, MODE = 0600 };
 
 struct opening {
     const struct disk_options *options;
     struct sqlite3 *db;
     char *path; // absolute: SQLite gives other names meanings of their own
+    int lock_fd;
     int64_t application_id, version, tables;
     char *error;
 };
@@ -101,13 +103,18 @@ static char *no_access(const struct disk_options *options, const char *what, con
     return text;
 }
 
+static char *in_use(void)
+{
+    return mem_strdup("the file is in use by another process: only one may have it. Stop that "
+                      "one, or name another file");
+}
+
 char *disk_file_problem(struct sqlite3 *db, const struct disk_options *options)
 {
     switch (sqlite3_errcode(db) & 0xFF) {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
-        return mem_strdup("the file is in use by another process: only one may have it. Stop that "
-                          "one, or name another file");
+        return in_use();
     case SQLITE_FULL:
         return mem_printf("the disk is full (%s): make room there", sqlite3_errmsg(db));
     case SQLITE_READONLY:
@@ -222,6 +229,32 @@ static bool make_file(struct opening *opening)
            refuse(opening, mem_printf("the file cannot be found (%s)", strerror(errno)));
 }
 
+// What keeps a second daemon out where others may read: SQLite's own locks are theirs too then. On
+// a file of its own, since closing one drops all of SQLite's locks on it.
+static bool take_lock(struct opening *opening)
+{
+    if (!opening->options->readable)
+        return true;
+    char *path = mem_printf("%s-lock", opening->path);
+    opening->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, MODE);
+    int number = errno;
+    bool locked = false;
+    // Who looks whether it is locked has it for a moment.
+    for (int ms = 0; opening->lock_fd >= 0 && !locked && ms < BUSY_MS; ms += LOCK_WAIT_MS) {
+        locked = flock(opening->lock_fd, LOCK_EX | LOCK_NB) == 0;
+        if (!locked)
+            usleep(LOCK_WAIT_MS * 1000);
+    }
+    if (opening->lock_fd < 0)
+        refuse(opening, mem_printf("the file %s, which keeps other processes out, cannot be opened "
+                                   "(%s)",
+                                   path, strerror(number)));
+    else if (!locked)
+        refuse(opening, in_use());
+    free(path);
+    return locked;
+}
+
 static bool connect_file(struct opening *opening)
 {
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
@@ -230,8 +263,10 @@ static bool connect_file(struct opening *opening)
     if (sqlite3_db_readonly(opening->db, "main") == 1)
         return refuse(opening, no_access(opening->options, "cannot be written", "it is read-only"));
     sqlite3_busy_timeout(opening->db, BUSY_MS);
-    return run(opening, "PRAGMA locking_mode = EXCLUSIVE; PRAGMA trusted_schema = OFF;"
-                        "PRAGMA cell_size_check = ON");
+    if (!opening->options->readable && !run(opening, "PRAGMA locking_mode = EXCLUSIVE"))
+        return false;
+    return (!opening->options->shrinks || run(opening, "PRAGMA auto_vacuum = INCREMENTAL")) &&
+           run(opening, "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON");
 }
 
 // The first look inside; it takes the lock.
@@ -313,15 +348,19 @@ static bool migrate(struct opening *opening)
     return ok;
 }
 
-struct sqlite3 *disk_file_open(const struct disk_options *options, char **error)
+struct sqlite3 *disk_file_open(const struct disk_options *options, int *lock_fd, char **error)
 {
-    struct opening opening = {.options = options};
-    bool ok = make_file(&opening) && connect_file(&opening) && is_ours(&opening) &&
-              use_wal(&opening) && check(&opening) && migrate(&opening);
+    struct opening opening = {.options = options, .lock_fd = -1};
+    bool ok = make_file(&opening) && take_lock(&opening) && connect_file(&opening) &&
+              is_ours(&opening) && use_wal(&opening) && check(&opening) && migrate(&opening);
     free(opening.path);
-    if (ok)
+    if (ok) {
+        *lock_fd = opening.lock_fd;
         return opening.db;
+    }
     sqlite3_close(opening.db);
+    if (opening.lock_fd >= 0)
+        close(opening.lock_fd);
     *error = mem_printf("%s %s: %s", options->what, options->path, opening.error);
     free(opening.error);
     return NULL;

@@ -3,7 +3,8 @@
 
 #include "disk/disk.h"
 
-// A connection that holds the file's lock, or NULL with *error as disk_open says.
-struct sqlite3 *disk_file_open(const struct disk_options *options, char **error);
+// A connection, or NULL with *error as disk_open says. It holds the file's lock; where others may
+// read the file *lock_fd does, which the caller closes after the database, else it is -1.
+struct sqlite3 *disk_file_open(const struct disk_options *options, int *lock_fd, char **error);
 // Why the last call on the database failed and what to do about it; the caller frees it.
 char *disk_file_problem(struct sqlite3 *database, const struct disk_options *options);

@@ -36,6 +36,7 @@ static void connection_end(struct subscriber *sub)
     window_reset(&sub->window);
     sub->acks = bytes_writer(sub->ack_bytes, sizeof sub->ack_bytes);
     sub->stalled = sub->abandoned = sub->plan_again = false;
+    sub->stalled_id = 0;
     for (size_t i = 0; i < sub->held.count; i++)
         sub->held.items[i].request = 0;
 }
@@ -303,6 +304,7 @@ void subscriber_free(struct subscriber *sub)
 {
     if (!sub)
         return;
+    subscriber_abandon_waiting(sub);
     conn_free(sub->conn);
     tls_free(sub->tls);
     loop_task_free(sub->turn);
@@ -334,6 +336,7 @@ void subscriber_resume(struct subscriber *sub)
 void subscriber_quiesce(struct subscriber *sub)
 {
     sub->quiet = true;
+    subscriber_abandon_waiting(sub);
 }
 
 void subscriber_stop(struct subscriber *sub, loop_fn *done, void *arg)

@@ -35,7 +35,7 @@ struct subscriber_options {
     uint16_t window;         // unacknowledged messages, Receive Maximum
     uint32_t session_expiry; // seconds; UINT32_MAX: never
     size_t max_payload;      // bytes; a larger PUBLISH is read through and rejected
-    char *state_directory;   // keeps NAME.filters, what the broker holds; NULL: in memory only
+    char *state_directory;   // keeps NAME.filters, its session; NULL: in memory only
     struct subscription *subscriptions;
     size_t subscription_count;
 };
@@ -44,6 +44,14 @@ struct subscriber_options {
 struct subscriber_calls {
     void (*message)(void *arg, struct message *message); // takes the one hold
     void (*window_full)(void *arg); // the sender can send no more before a commit
+    // PostgreSQL's record of QoS 2 identifiers; see store/exchange.h. Not called where there is no
+    // state directory.
+    bool (*exchanges_known)(void *arg); // loaded: QoS 2 may be judged
+    bool (*exchange_stored)(void *arg, uint64_t session, uint16_t packet_id);
+    bool (*message_stored)(void *arg, const struct message *message);
+    // Removes it; subscriber_exchange_forgotten follows once that is committed.
+    void (*exchange_forget)(void *arg, uint64_t session, uint16_t packet_id);
+    void (*session_ended)(void *arg, uint64_t session);
     void *arg;
 };
 
@@ -73,6 +81,12 @@ void subscriber_resubscribe(struct subscriber *subscriber);
 void subscriber_resume(struct subscriber *subscriber);
 // Stops reading new messages; acknowledgements still go out.
 void subscriber_quiesce(struct subscriber *subscriber);
+// exchanges_known has come true.
+void subscriber_exchanges_loaded(struct subscriber *subscriber);
+void subscriber_exchange_forgotten(struct subscriber *subscriber, uint64_t session,
+                                   uint16_t packet_id);
+// Whether identifiers of this session are its own, from subscriber_start on.
+bool subscriber_has_session(const struct subscriber *subscriber, uint64_t session);
 // Sends what acknowledgements are due and DISCONNECT, then calls done when they are on the wire (or
 // cannot be).
 void subscriber_stop(struct subscriber *subscriber, loop_fn *done, void *arg);

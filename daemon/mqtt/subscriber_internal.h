@@ -16,6 +16,7 @@
 #define PUBLISH_HEAD_KEEP (128 * 1024) // of what stands before such a payload
 #define FLAW_LOG_MS 60000              // a malformed PUBLISH is logged again after so long
 #define UNSENT_MAX (1024 * 1024)       // bytes that a broker may leave unread before it is given up
+#define TICKET_ID_BITS 16 // a message's ticket is that of the window, then the packet identifier
 
 enum subscriber_state {
     SUBSCRIBER_IDLE,
@@ -52,13 +53,16 @@ struct filters {
 // The receiver's half of a QoS 2 exchange, kept as long as the broker keeps the session.
 enum exchange_state {
     EXCHANGE_NONE,
-    EXCHANGE_PENDING, // handed up, no verdict yet
-    EXCHANGE_SETTLED, // PUBREC is sent or due; PUBREL has not come
+    EXCHANGE_PENDING,   // handed up, no verdict yet
+    EXCHANGE_SETTLED,   // PUBREC is sent or due; PUBREL has not come
+    EXCHANGE_RELEASING, // PUBREL has come: PUBCOMP when its identifier is forgotten
 };
 
+// hash and generations: of the message, and of the connection by which its last packet came; low
+// bits.
 struct exchange {
     uint64_t hash;
-    uint32_t generation; // low bits of the message's
+    uint32_t generation, seen;
     uint8_t state;
 };
 
@@ -109,7 +113,10 @@ struct subscriber {
         uint32_t packet;    // largest that the broker takes
         bool wildcards, shared, identifiers, retained;
     } limits;
+    uint64_t number; // of the session, under which identifiers are stored; 0: they are not
     struct exchange *exchanges; // 65,536, or NULL before the first message of QoS 2
+    struct message **waiting;   // for exchanges_known
+    size_t waiting_count, waiting_capacity;
 
     // What it subscribes to.
     struct filters wanted;  // of this connection
@@ -123,6 +130,7 @@ struct subscriber {
     struct window window;
     bool stalled; // the connection holds a PUBLISH for which there is no room
     uint8_t stalled_qos;
+    uint16_t stalled_id;      // of a PUBLISH whose identifier is being forgotten; else 0
     struct bytes_writer acks; // gathered for one write
     uint8_t ack_bytes[4096];
     struct message_properties properties; // scratch
@@ -182,11 +190,14 @@ bool subscriber_subscribed(const struct subscriber *sub);
 void subscriber_take_suback(struct subscriber *sub, const struct packet *packet);
 void subscriber_take_unsuback(struct subscriber *sub, const struct packet *packet);
 
-// subscriber_memory.c: held, in the state directory; where there is none, nothing.
-// Reads it. What cannot be read is not held, what was left in doubt not for sure.
+// subscriber_memory.c: held and the session's number, in the state directory; where there is none,
+// nothing.
+// Reads them. What cannot be read is not held, what was left in doubt not for sure.
 void subscriber_remember(struct subscriber *sub);
-// Writes it, without doubt.
-void subscriber_memorise(struct subscriber *sub);
+// Writes them, without doubt; whether they are on the disk now.
+bool subscriber_memorise(struct subscriber *sub);
+// Removes what is written.
+void subscriber_forget_memory(struct subscriber *sub);
 // Puts what is written in doubt, or takes the doubt back.
 void subscriber_doubt(struct subscriber *sub);
 void subscriber_believe(struct subscriber *sub);
@@ -199,11 +210,29 @@ bool subscriber_parse_publish(struct subscriber *sub, const struct packet_frame 
 // subscriber_receive.c
 enum conn_next subscriber_take_publish(struct subscriber *sub, const struct packet_frame *frame,
                                        struct bytes body);
-void subscriber_take_pubrel(struct subscriber *sub, const struct packet *packet);
-// The broker has no session of ours: exchanges of QoS 2 are void.
-void subscriber_forget_exchanges(struct subscriber *sub);
+void subscriber_ack(struct subscriber *sub, enum packet_type type, uint16_t packet_id,
+                    uint8_t reason);
 void subscriber_settled(struct message_source *source, struct message *message);
 // Writes the acknowledgements that are due.
 void subscriber_release(struct subscriber *sub);
 // Hands the held PUBLISH over again if there is room now.
 void subscriber_unstall(struct subscriber *sub);
+
+// subscriber_exchange.c
+// The exchange that this PUBLISH repeats, or NULL: it is a new one.
+const struct exchange *subscriber_repeated(struct subscriber *sub,
+                                           const struct packet_publish *publish, uint64_t hash);
+// Whether what comes next under the identifier must wait.
+bool subscriber_releasing(const struct subscriber *sub, uint16_t packet_id);
+void subscriber_begin_exchange(struct subscriber *sub, uint16_t packet_id, uint64_t hash);
+// Hands a message of QoS 2 up, unless its rows exist.
+void subscriber_judge(struct subscriber *sub, struct message *message);
+// Abandons what waits to be judged.
+void subscriber_abandon_waiting(struct subscriber *sub);
+// The verdict of the exchange's message is there. False where no window entry is to be settled by
+// it; else generation and ticket are those of the entry.
+bool subscriber_settle_exchange(struct subscriber *sub, const struct message *message,
+                                uint64_t *generation, uint64_t *ticket);
+void subscriber_take_pubrel(struct subscriber *sub, const struct packet *packet);
+// The broker has no session of ours: exchanges of QoS 2 are void.
+void subscriber_forget_exchanges(struct subscriber *sub);

@@ -1,6 +1,8 @@
-// What the broker holds of our filters, kept over a restart in one small file per subscriber.
+// The session's number and what the broker holds of our filters, kept over a restart in one small
+// file per subscriber.
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +12,9 @@
 #include "core/topic.h"
 #include "mqtt/subscriber_internal.h"
 
-#define MAGIC "sensorlogd filters 1\n"
+#define MAGIC "sensorlogd filters 2\n"
+#define MAGIC_1 "sensorlogd filters 1\n" // has no number
+#define NUMBER_DIGITS 16                 // of the session, hexadecimal
 #define FILE_MAX (16 * 1024 * 1024)
 
 // "NAME.filters" and, from CONNECT to CONNACK, "NAME.filters.doubt".
@@ -34,12 +38,13 @@ static char *session_of(const struct subscriber *sub)
     return mem_printf("%s:%u %s", sub->options->host, sub->options->port, sub->options->client_id);
 }
 
-// The file: MAGIC, the session, a line for each filter, "end". Texts have their length before them,
-// since they may have any character in them.
+// The file: MAGIC, the session, its number, a line for each filter, "end". Texts have their length
+// before them, since they may have any character in them.
 static bool write_filters(FILE *file, const struct subscriber *sub)
 {
     char *session = session_of(sub);
-    fprintf(file, MAGIC "%zu %s\n", strlen(session), session);
+    fprintf(file, MAGIC "%zu %s\n%0*" PRIx64 "\n", strlen(session), session, NUMBER_DIGITS,
+            sub->number);
     free(session);
     for (size_t i = 0; i < sub->held.count; i++) {
         const struct filter *held = &sub->held.items[i];
@@ -72,19 +77,31 @@ static bool write_file(const struct subscriber *sub, const char *path, const cha
     return written && rename(temporary, path) == 0 && sync_directory(sub);
 }
 
-void subscriber_memorise(struct subscriber *sub)
+bool subscriber_memorise(struct subscriber *sub)
 {
     char *path = path_of(sub, "");
     if (!path)
-        return;
+        return false;
     char *temporary = path_of(sub, ".new");
-    if (!write_file(sub, path, temporary))
-        log_warn(
-            "%s: cannot write %s: %s; after a restart, filters that have left the configuration "
-            "stay subscribed",
-            sub->source.name, path, strerror(errno));
+    bool written = write_file(sub, path, temporary);
+    if (!written)
+        log_warn("%s: cannot write %s: %s; after a restart, filters that have left the "
+                 "configuration stay subscribed, and QoS 2 is at least once",
+                 sub->source.name, path, strerror(errno));
     free(temporary);
     free(path);
+    return written;
+}
+
+void subscriber_forget_memory(struct subscriber *sub)
+{
+    static const char *const suffixes[] = {"", ".doubt"};
+    for (size_t i = 0; i < 2; i++) {
+        char *path = path_of(sub, suffixes[i]);
+        if (path)
+            unlink(path);
+        free(path);
+    }
 }
 
 static void move(struct subscriber *sub, const char *from, const char *to)
@@ -128,6 +145,19 @@ static struct bytes read_text(struct bytes_reader *r)
     return text;
 }
 
+static uint64_t read_session_number(struct bytes_reader *r)
+{
+    uint64_t number = 0;
+    for (int i = 0; i < NUMBER_DIGITS; i++) {
+        uint8_t c = bytes_read_u8(r);
+        bool digit = c >= '0' && c <= '9';
+        r->bad = r->bad || !(digit || (c >= 'a' && c <= 'f'));
+        number = number << 4 | (uint64_t)(digit ? c - '0' : c - 'a' + 10);
+    }
+    r->bad = bytes_read_u8(r) != '\n' || r->bad;
+    return number;
+}
+
 static bool read_filter(struct bytes_reader *r, struct filters *filters)
 {
     struct filter filter = {.sure = read_number(r, 1, ' ')};
@@ -151,17 +181,22 @@ static bool at_end(const struct bytes_reader *r)
 }
 
 // False where the file is damaged. That of another session is sound and tells nothing.
-static bool parse_file(const struct subscriber *sub, struct bytes input, struct filters *filters)
+static bool parse_file(struct subscriber *sub, struct bytes input)
 {
     struct bytes_reader r = bytes_reader(input);
-    if (!bytes_equal(bytes_read(&r, strlen(MAGIC)), bytes_of(MAGIC)))
+    struct bytes magic = bytes_read(&r, strlen(MAGIC));
+    bool numbered = bytes_equal(magic, bytes_of(MAGIC));
+    if (!numbered && !bytes_equal(magic, bytes_of(MAGIC_1)))
         return false;
     char *session = session_of(sub);
     bool ours = bytes_equal(read_text(&r), bytes_of(session));
     free(session);
+    uint64_t number = numbered ? read_session_number(&r) : 0;
     while (ours && !r.bad && !at_end(&r))
-        if (!read_filter(&r, filters))
+        if (!read_filter(&r, &sub->held))
             return false;
+    if (ours && !r.bad)
+        sub->number = number;
     return !r.bad;
 }
 
@@ -175,7 +210,7 @@ static bool remember(struct subscriber *sub, const char *suffix)
     if (file) {
         uint8_t *bytes = mem_alloc(FILE_MAX);
         size_t length = fread(bytes, 1, FILE_MAX, file);
-        if (!parse_file(sub, (struct bytes){bytes, length}, &sub->held)) {
+        if (!parse_file(sub, (struct bytes){bytes, length})) {
             log_warn("%s: %s is damaged: subscribing anew", sub->source.name, path);
             filters_clear(&sub->held);
         }

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/failpoint.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "base/secret.h"
 #include "mqtt/subscriber_internal.h"
@@ -138,12 +140,26 @@ static void refused(struct subscriber *sub, const struct packet *packet)
                     advice(packet->version, reason));
 }
 
+// For a session that is new to the broker, or of which nothing is remembered. It is durable before
+// it is used: identifiers under a number that a restart does not know would say nothing.
+static void number_session(struct subscriber *sub)
+{
+    uint64_t ended = sub->number;
+    sub->number = hash_seed() | 1; // not 0
+    if (!subscriber_memorise(sub)) {
+        sub->number = 0;
+        subscriber_forget_memory(sub);
+    }
+    if (ended != 0)
+        sub->calls.session_ended(sub->calls.arg, ended);
+}
+
 static void take_connack(struct subscriber *sub, const struct packet *packet)
 {
     bool present = packet->connack.session_present;
     sub->doubtful = false;
-    subscriber_believe(sub);
     if (packet->connack.reason != REASON_SUCCESS) {
+        subscriber_believe(sub);
         refused(sub, packet);
         return;
     }
@@ -163,11 +179,15 @@ static void take_connack(struct subscriber *sub, const struct packet *packet)
              sub->version == PACKET_V5 ? "5" : "3.1.1",
              present ? "session present" : "new session");
     subscriber_keep_alive(sub);
-    if (!present) {
+    if (present) {
+        subscriber_believe(sub);
+    } else {
+        FAILPOINT("session");
         subscriber_forget_exchanges(sub);
         filters_clear(&sub->held);
-        subscriber_memorise(sub);
     }
+    if (!present || sub->number == 0)
+        number_session(sub);
     subscriber_subscribe(sub);
 }
 

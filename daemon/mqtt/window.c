@@ -117,12 +117,20 @@ bool window_settle(struct window *window, uint64_t generation, uint64_t ticket, 
     return true;
 }
 
+void window_drop(struct window *window, uint64_t ticket)
+{
+    struct window_entry *entry = entry_at(window, ticket);
+    ids_flip(window, entry->packet_id);
+    entry->packet_id = 0;
+}
+
 bool window_release(struct window *window, struct window_entry *entry)
 {
     if (window->first == window->next || entry_at(window, window->first)->waits > 0)
         return false;
     *entry = *entry_at(window, window->first);
     window->first++;
-    ids_flip(window, entry->packet_id);
+    if (entry->packet_id)
+        ids_flip(window, entry->packet_id);
     return true;
 }

@@ -50,5 +50,7 @@ const struct window_entry *window_find(const struct window *window, uint16_t pac
 // One of the entry's waits is over: after the last the message may be acknowledged once all before
 // it are. Of all reasons the greatest counts. False where ticket or generation is past.
 bool window_settle(struct window *window, uint64_t generation, uint64_t ticket, uint8_t reason);
+// The entry is not to be acknowledged any more; its identifier is free, and 0 where it is released.
+void window_drop(struct window *window, uint64_t ticket);
 // Takes the oldest entry out if it waits for nothing: the next one to acknowledge.
 bool window_release(struct window *window, struct window_entry *entry);

@@ -82,7 +82,8 @@ static bool same_column(const struct target_column *a, const struct target_colum
 static bool same_target(const struct target *a, const struct target *b)
 {
     bool same = a->column_count == b->column_count && a->partition == b->partition &&
-                same_text(a->schema, b->schema) && same_text(a->table, b->table);
+                a->on_conflict == b->on_conflict && same_text(a->schema, b->schema) &&
+                same_text(a->table, b->table);
     for (size_t i = 0; same && i < a->column_count; i++)
         same = same_column(&a->columns[i], &b->columns[i]);
     return same;

@@ -6,9 +6,11 @@
 
 #include "base/list.h"
 #include "base/log.h"
+#include "base/memtext.h"
 #include "core/topic.h"
 #include "pipeline/topic_cache.h"
 #include "store/batch.h"
+#include "store/spool.h"
 #include "store/writer.h"
 
 struct part {
@@ -23,6 +25,7 @@ struct pipeline {
     struct topic_cache cache;
     size_t taking; // parts in the tree
     struct writer *writer;
+    struct spool *spool; // or NULL
 };
 
 // One message under way.
@@ -60,6 +63,11 @@ struct pipeline *pipeline_new(struct mapping *mappings, size_t count, struct wri
         }
     }
     return pipeline;
+}
+
+void pipeline_set_spool(struct pipeline *pipeline, struct spool *spool)
+{
+    pipeline->spool = spool;
 }
 
 static void part_free(struct part *part)
@@ -166,10 +174,16 @@ static bool is_listed(const struct mapping *mapping, const char *names)
     return false;
 }
 
-static bool concerns(const struct mapping *mapping, const struct message *message)
+bool pipeline_concerns(const struct mapping *mapping, const struct message *message)
 {
     return takes_from(mapping, message->origin) && sent_for(mapping, message) &&
            is_listed(mapping, message->only);
+}
+
+// What was rejected was wanted when it came.
+static bool is_unwanted_copy(const struct mapping *mapping, const struct message *message)
+{
+    return message->retain && !mapping->retained && message->entry_kind != MESSAGE_OF_REJECTS;
 }
 
 // False with error filled where there is no row.
@@ -200,11 +214,11 @@ static void take_part(struct taking *taking, const struct part *part)
     struct mapping *mapping = part->mapping;
     struct decode_error error;
 
-    if (!concerns(mapping, taking->message))
+    if (!pipeline_concerns(mapping, taking->message))
         return;
     taking->matched = true;
     books_receive(&mapping->target.books);
-    if (taking->message->retain && !mapping->retained) {
+    if (is_unwanted_copy(mapping, taking->message)) {
         taking->skipped = true;
         books_settle(&mapping->target.books, VERDICT_SKIPPED);
         return;
@@ -217,30 +231,83 @@ static void take_part(struct taking *taking, const struct part *part)
 }
 
 // No mapping has a part in it: its topic may be none.
-static void reject_whole(struct pipeline *pipeline, struct message *message)
+static void reject_whole(struct pipeline *pipeline, struct message *message, const char *reason,
+                         const char *detail)
 {
-    batch_add_reject(writer_begin(pipeline->writer), NULL, message, message->flaw,
-                     message->flaw_detail, "");
+    batch_add_reject(writer_begin(pipeline->writer), NULL, message, reason, detail, "");
     writer_end(pipeline->writer);
     message_release(message, VERDICT_NONE, NULL);
+}
+
+static bool wants(const struct part *part, const struct message *message)
+{
+    return pipeline_concerns(part->mapping, message) && !is_unwanted_copy(part->mapping, message);
+}
+
+// The names of those that want it, each with a newline.
+static char *names_of(struct pipeline *pipeline, const struct message *message, size_t count)
+{
+    struct memtext names;
+
+    memtext_open(&names);
+    for (size_t i = 0; i < count; i++) {
+        const struct part *part = pipeline->cache.found[i];
+        if (wants(part, message))
+            fprintf(names.out, "%s\n", part->mapping->name);
+    }
+    return memtext_close(&names);
+}
+
+// A broker's copy that is for some of the mappings is kept for these.
+static bool keep(struct pipeline *pipeline, struct message *message, size_t count)
+{
+    bool wanted = message->flaw != NULL;
+    char *only = NULL;
+
+    for (size_t i = 0; i < count && !wanted; i++)
+        wanted = wants(pipeline->cache.found[i], message);
+    if (!wanted)
+        return false;
+    if (message->subscription_count > 0 && !message->flaw)
+        only = names_of(pipeline, message, count);
+    spool_take(pipeline->spool, message, only ? only : message->only);
+    free(only);
+    return true;
+}
+
+// What the spool gives back was acknowledged: it must not vanish.
+static void end_unwanted(struct pipeline *pipeline, struct message *message, const char *reason)
+{
+    if (message->entry_kind == MESSAGE_OF_SPOOL)
+        reject_whole(pipeline, message, "no mapping takes it any more",
+                     "one did when it was kept in the spool");
+    else
+        message_release(message, VERDICT_SKIPPED, reason);
 }
 
 void pipeline_take(struct pipeline *pipeline, struct message *message)
 {
     struct taking taking = {.pipeline = pipeline, .message = message};
-    size_t count;
+    bool keeps =
+        pipeline->spool && spool_takes(pipeline->spool) && message->entry_kind == MESSAGE_NO_ENTRY;
+    size_t count = message->flaw
+                       ? 0
+                       : topic_cache_match(&pipeline->cache, message->topic, message->topic_length);
 
+    if (keeps && keep(pipeline, message, count))
+        return;
     if (message->flaw) {
-        reject_whole(pipeline, message);
+        reject_whole(pipeline, message, message->flaw, message->flaw_detail);
         return;
     }
-    count = topic_cache_match(&pipeline->cache, message->topic, message->topic_length);
     for (size_t i = 0; i < count; i++)
         take_part(&taking, pipeline->cache.found[i]);
     if (taking.batch)
         writer_end(pipeline->writer);
     if (!taking.matched)
-        message_release(message, VERDICT_SKIPPED, "no mapping");
+        end_unwanted(pipeline, message, "no mapping");
+    else if (!taking.batch)
+        end_unwanted(pipeline, message, "retained copy");
     else if (taking.skipped)
         message_release(message, VERDICT_SKIPPED, "retained copy");
     else

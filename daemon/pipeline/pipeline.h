@@ -9,6 +9,7 @@
 #include "pipeline/decode_error.h"
 #include "pipeline/mapping.h"
 
+struct spool;
 struct writer;
 struct pipeline;
 struct plan; // a mapping compiled for decoding
@@ -25,6 +26,8 @@ bool plan_decode(struct plan *plan, const struct message *message, int64_t now_u
 // The mappings must outlive the pipeline. NULL where a plan fails, which is logged.
 struct pipeline *pipeline_new(struct mapping *mappings, size_t count, struct writer *writer);
 void pipeline_free(struct pipeline *pipeline);
+// While the spool takes messages, those that some mapping wants go there.
+void pipeline_set_spool(struct pipeline *pipeline, struct spool *spool);
 // One more, which must outlive the pipeline too. False where its plan fails, which is logged.
 bool pipeline_add(struct pipeline *pipeline, struct mapping *mapping);
 // The mapping takes no more messages. What was decoded by it is valid until it is forgotten, which
@@ -42,3 +45,5 @@ void pipeline_take(struct pipeline *pipeline, struct message *message);
 typedef void pipeline_match_fn(void *arg, const struct mapping *mapping, struct plan *plan);
 void pipeline_match(struct pipeline *pipeline, const struct message *message, pipeline_match_fn *fn,
                     void *arg);
+// Whether a mapping whose filter matches takes the message: by its source, and by whom it is for.
+bool pipeline_concerns(const struct mapping *mapping, const struct message *message);

@@ -121,7 +121,12 @@ static void hold(struct batch *batch, struct message *message)
         batch->exchange_count > 0 ? &batch->exchanges[batch->exchange_count - 1] : NULL;
     if (!last || last->forget || last->session != message->session ||
         last->packet_id != message->packet_id)
-        add_exchange(batch, message->session, message->packet_id);
+        add_exchange(batch, message->session, message->packet_id)->content = message->content;
+}
+
+void batch_pass_entry(struct batch *batch, int64_t entry)
+{
+    batch->spool_to = entry;
 }
 
 void batch_forget_exchange(struct batch *batch, uint64_t session, uint16_t packet_id, bool told)
@@ -154,18 +159,16 @@ void batch_keep_row(struct batch *batch, struct target *target, struct message *
     charge(batch, target->column_count * sizeof *group->values + sizeof *group->messages + 1);
 }
 
-static void add_reject(struct batch *batch, const struct batch_reject *reject, const char *detail,
-                       const char *sqlstate)
+// The reject is complete, but for what it is charged.
+static void keep_reject(struct batch *batch, const struct batch_reject *reject,
+                        const char *sqlstate)
 {
     batch->rejects = mem_grow(batch->rejects, batch->reject_count, &batch->reject_capacity,
                               sizeof *batch->rejects);
     batch->value_bytes += reject->message->payload_length;
     struct batch_reject *added = &batch->rejects[batch->reject_count++];
     *added = *reject;
-    if (detail)
-        added->detail = arena_copy(&batch->arena, detail, strlen(detail));
     strncpy(added->sqlstate, sqlstate, sizeof added->sqlstate - 1);
-    charge(batch, sizeof *added);
 }
 
 void batch_add_reject(struct batch *batch, struct target *target, struct message *message,
@@ -173,63 +176,139 @@ void batch_add_reject(struct batch *batch, struct target *target, struct message
 {
     hold(batch, message);
     struct batch_reject reject = {.message = message, .target = target, .reason = reason};
-    add_reject(batch, &reject, detail, sqlstate);
+    if (detail)
+        reject.detail = arena_copy(&batch->arena, detail, strlen(detail));
+    keep_reject(batch, &reject, sqlstate);
+    charge(batch, sizeof reject);
+}
+
+// False where the row is refused already.
+static bool refuse(struct batch_group *group, size_t row, const char *reason,
+                   struct batch_reject *reject)
+{
+    if (group->outcomes[row] == VERDICT_REJECTED)
+        return false;
+    group->outcomes[row] = VERDICT_REJECTED;
+    group->refused++;
+    *reject = (struct batch_reject){.message = group->messages[row],
+                                    .target = group->target,
+                                    .reason = reason,
+                                    .of_row = true,
+                                    .row = row};
+    return true;
 }
 
 void batch_refuse_row(struct batch *batch, struct batch_group *group, size_t row,
                       const char *reason, const char *detail, const char *sqlstate)
 {
-    if (group->outcomes[row] == VERDICT_REJECTED)
+    struct batch_reject reject;
+    if (!refuse(group, row, reason, &reject))
         return;
-    group->outcomes[row] = VERDICT_REJECTED;
-    group->refused++;
-    struct batch_reject reject = {.message = group->messages[row],
-                                  .target = group->target,
-                                  .reason = reason,
-                                  .of_row = true};
-    add_reject(batch, &reject, detail, sqlstate);
+    if (detail)
+        reject.detail = arena_copy(&batch->arena, detail, strlen(detail));
+    keep_reject(batch, &reject, sqlstate);
+    charge(batch, sizeof reject);
+}
+
+// Attempts may be many: what they need is charged once, by the greatest.
+void batch_refuse_row_for_now(struct batch *batch, struct batch_group *group, size_t row,
+                              const char *reason, const char *detail, const char *sqlstate)
+{
+    struct batch_reject reject;
+    if (!refuse(group, row, reason, &reject))
+        return;
+    reject.for_now = true;
+    if (detail)
+        reject.detail = mem_strdup(detail);
+    keep_reject(batch, &reject, sqlstate);
+    batch->for_now += sizeof reject + (detail ? strlen(detail) + 1 : 0);
+    if (batch->for_now > batch->for_now_charged) {
+        charge(batch, batch->for_now - batch->for_now_charged);
+        batch->for_now_charged = batch->for_now;
+    }
+}
+
+static void free_detail(const struct batch_reject *reject)
+{
+    if (reject->for_now)
+        free((char *)reject->detail);
+}
+
+void batch_judge_again(struct batch *batch)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < batch->reject_count; i++) {
+        const struct batch_reject *reject = &batch->rejects[i];
+        if (!reject->for_now) {
+            batch->rejects[kept++] = *reject;
+            continue;
+        }
+        struct batch_group *group = &batch->groups[reject->target->index];
+        group->outcomes[reject->row] = VERDICT_NONE;
+        group->refused--;
+        batch->value_bytes -= reject->message->payload_length;
+        free_detail(reject);
+    }
+    batch->reject_count = kept;
+    batch->for_now = 0;
 }
 
 void batch_reset_outcomes(struct batch *batch)
 {
+    batch_judge_again(batch);
     for (size_t g = 0; g < batch->group_count; g++) {
         struct batch_group *group = &batch->groups[g];
+        group->conflicts = 0;
         for (size_t i = 0; i < group->count; i++)
             if (group->outcomes[i] != VERDICT_REJECTED)
                 group->outcomes[i] = VERDICT_NONE;
     }
 }
 
-static void settle_group(struct batch_group *group, bool abandon)
+// All: what becomes of every part, whatever its own outcome; VERDICT_NONE: that. What the spool gave
+// is still in its file; what it takes is spooled only when it is durable there, as the spool says.
+static void settle_part(struct books *books, struct message *message, enum verdict outcome,
+                        enum verdict all, const char *reason)
 {
-    for (size_t i = 0; i < group->count; i++) {
-        enum verdict outcome = abandon ? VERDICT_ABANDONED : (enum verdict)group->outcomes[i];
-        if (outcome == VERDICT_NONE)
-            outcome = VERDICT_STORED;
-        books_settle(&group->target->books, outcome);
-        message_release(group->messages[i], outcome, NULL);
-    }
-    group->count = group->refused = 0;
+    if (all == VERDICT_SPOOLED && message->entry_kind == MESSAGE_OF_SPOOL)
+        all = VERDICT_ABANDONED;
+    if (all != VERDICT_NONE)
+        outcome = all;
+    if (books)
+        books_settle(books, outcome);
+    message_release(message, outcome == VERDICT_SPOOLED ? VERDICT_NONE : outcome,
+                    all == VERDICT_NONE ? reason : NULL);
 }
 
-static void settle_reject(struct batch_reject *reject, bool abandon)
+static void settle_group(struct batch_group *group, enum verdict all)
 {
-    if (reject->of_row)
-        return;
-    enum verdict outcome = abandon ? VERDICT_ABANDONED : VERDICT_REJECTED;
-    if (reject->target)
-        books_settle(&reject->target->books, outcome);
-    message_release(reject->message, outcome, abandon ? NULL : reject->reason);
+    for (size_t i = 0; i < group->count; i++) {
+        enum verdict outcome = (enum verdict)group->outcomes[i];
+        if (outcome == VERDICT_NONE)
+            outcome = VERDICT_STORED;
+        settle_part(&group->target->books, group->messages[i], outcome, all, NULL);
+    }
+    if (all == VERDICT_NONE && group->count > 0)
+        group->target->conflicts += group->conflicts;
+    group->count = group->refused = group->conflicts = 0;
+}
+
+static void settle_reject(struct batch_reject *reject, enum verdict all)
+{
+    free_detail(reject);
+    if (!reject->of_row)
+        settle_part(reject->target ? &reject->target->books : NULL, reject->message,
+                    VERDICT_REJECTED, all, reject->reason);
 }
 
 // Messages are released in the order of their rows, so that a window's prefix settles from its
 // front. What the releases call may add to other batches, never to this one.
-static void finish(struct batch *batch, bool abandon)
+static void finish(struct batch *batch, enum verdict all)
 {
     for (size_t g = 0; g < batch->group_count; g++)
-        settle_group(&batch->groups[g], abandon);
+        settle_group(&batch->groups[g], all);
     for (size_t i = 0; i < batch->reject_count; i++)
-        settle_reject(&batch->rejects[i], abandon);
+        settle_reject(&batch->rejects[i], all);
     batch->reject_count = batch->row_count = batch->value_bytes = 0;
     batch->exchange_count = batch->forget_count = batch->taken_count = 0;
     batch->spool_from = batch->spool_to = 0;
@@ -238,15 +317,21 @@ static void finish(struct batch *batch, bool abandon)
     arena_reset(&batch->arena);
     size_t charged = batch->charged;
     batch->charged = batch->arena_charged = 0;
+    batch->for_now = batch->for_now_charged = 0;
     budget_give(batch->budget, charged);
 }
 
 void batch_settle(struct batch *batch)
 {
-    finish(batch, false);
+    finish(batch, VERDICT_NONE);
 }
 
 void batch_abandon(struct batch *batch)
 {
-    finish(batch, true);
+    finish(batch, VERDICT_ABANDONED);
+}
+
+void batch_unload(struct batch *batch)
+{
+    finish(batch, VERDICT_SPOOLED);
 }

@@ -20,7 +20,8 @@ struct batch_group {
     struct message **messages; // the one each row came from, held
     uint8_t *outcomes;         // enum verdict per row, VERDICT_NONE until it is known
     size_t count, capacity;
-    size_t refused; // rows with the outcome VERDICT_REJECTED: they are not sent
+    size_t refused;   // rows with the outcome VERDICT_REJECTED: they are not sent
+    size_t conflicts; // rows whose key was there with other values, in this attempt
 };
 
 struct batch_reject {
@@ -30,11 +31,14 @@ struct batch_reject {
     const char *detail;      // in the arena, or NULL
     char sqlstate[6];        // "" where PostgreSQL was not asked
     bool of_row;             // it stands for a refused row of a group, which settles it
+    bool for_now;            // only in this attempt; then detail is its own
+    size_t row;              // of_row: which one
 };
 
 // A QoS 2 identifier that is stored, or deleted, in the transaction.
 struct batch_exchange {
     uint64_t session;
+    uint64_t content; // of what is stored; see struct message
     uint16_t packet_id;
     bool forget;
     bool told;  // of a forget: somebody waits for it
@@ -57,6 +61,8 @@ struct batch {
     size_t value_bytes;       // of their values that are bytes, and of the rejects' payloads
     size_t charged;           // bytes of the budget, beside the messages' own
     size_t arena_charged;     // of them, for the arena
+    size_t for_now;           // bytes of the rejects of this attempt
+    size_t for_now_charged;   // of what is charged, for them
     bool repeated;            // some message may have come before: it has the flag DUP
     unsigned attempts;        // of sending it, for whoever sends
     unsigned partition_tries; // of them, those that ended for want of a partition
@@ -65,10 +71,10 @@ struct batch {
 
 struct batch *batch_new(struct budget *budget);
 void batch_free(struct batch *batch); // must be settled or empty
-// Rows, rejects and forgets: what makes a transaction due.
+// Rows, rejects, forgets, and that entries are done with: what makes a transaction due.
 static inline size_t batch_content(const struct batch *batch)
 {
-    return batch->row_count + batch->reject_count + batch->forget_count;
+    return batch->row_count + batch->reject_count + batch->forget_count + (batch->spool_to > 0);
 }
 
 static inline bool batch_empty(const struct batch *batch)
@@ -88,6 +94,8 @@ void batch_keep_row(struct batch *batch, struct target *target, struct message *
 // copied.
 void batch_add_reject(struct batch *batch, struct target *target, struct message *message,
                       const char *reason, const char *detail, const char *sqlstate);
+// The entry of the spool is done with, and nothing is to be stored for it.
+void batch_pass_entry(struct batch *batch, int64_t entry);
 // The identifier is deleted; told as above.
 void batch_forget_exchange(struct batch *batch, uint64_t session, uint16_t packet_id, bool told);
 // Marks what is stored of the sessions, which are in the set under identifier 0, as ended.
@@ -95,9 +103,18 @@ void batch_end_sessions(struct batch *batch, const struct exchange_set *sessions
 // Turns a row into a reject.
 void batch_refuse_row(struct batch *batch, struct batch_group *group, size_t row,
                       const char *reason, const char *detail, const char *sqlstate);
-// Forgets the outcomes of an attempt, but for the refused rows.
+// The same, until batch_reset_outcomes or batch_judge_again.
+void batch_refuse_row_for_now(struct batch *batch, struct batch_group *group, size_t row,
+                              const char *reason, const char *detail, const char *sqlstate);
+// Forgets who was refused for now.
+void batch_judge_again(struct batch *batch);
+// Forgets the outcomes of an attempt, but for the rows that are refused for good.
 void batch_reset_outcomes(struct batch *batch);
 // Releases every message with the outcome of its rows (no outcome yet: STORED; rejects: REJECTED)
 // or all with VERDICT_ABANDONED; does the targets' books; leaves the batch empty for reuse.
 void batch_settle(struct batch *batch);
 void batch_abandon(struct batch *batch);
+// The same where the messages, which the caller holds, go into the spool: the parts are SPOOLED,
+// the messages are released without a verdict. Those that the spool gave are abandoned: they are
+// still in its file.
+void batch_unload(struct batch *batch);

@@ -107,6 +107,10 @@ static void target_forget(struct target *target)
 {
     free(target->stopped);
     target->stopped = NULL;
+    for (size_t i = 0; i < target->column_count; i++) {
+        free(target->columns[i].live_type);
+        target->columns[i].live_type = NULL;
+    }
 }
 
 static void table_free(struct catalog_table *table)

@@ -45,8 +45,12 @@ static void check_table(FILE *out, const struct pg_result *live, const struct ta
     else if (strcmp(catalog_field(live, 0, 3), "true") != 0)
         fputs("no privilege to insert: GRANT USAGE on its schema and INSERT on it to this role\n",
               out);
-    else if (target->key_count > 0 && strcmp(catalog_field(live, 0, 4), "true") != 0)
+    else if (target->key_count > 0 && !strchr(catalog_field(live, 0, 4), 's'))
         fputs("no privilege to select, which its key needs: GRANT SELECT on it to this role\n",
+              out);
+    else if (target->on_conflict == CONFLICT_UPDATE && !strchr(catalog_field(live, 0, 4), 'u'))
+        fputs("no privilege to update, which on_conflict = \"update\" needs: GRANT UPDATE on it to "
+              "this role\n",
               out);
 }
 
@@ -153,6 +157,27 @@ static void check_key(FILE *out, const struct pg_result *live, const struct cata
     fputs(")\n", out);
 }
 
+// ---- how the table has the columns ----
+
+// Statements that were made with another type are made anew.
+static void take_live_types(const struct pg_result *live, struct target *target)
+{
+    bool changed = false;
+    for (size_t i = 0; i < target->column_count; i++) {
+        struct target_column *column = &target->columns[i];
+        int row = catalog_find_column(live, column->name);
+        const char *type = NULL;
+        if (row >= 0 && strchr(catalog_field(live, row, 4), 't'))
+            type = catalog_field(live, row, 3);
+        if (column->live_type ? type && strcmp(column->live_type, type) == 0 : !type)
+            continue;
+        free(column->live_type);
+        column->live_type = type ? mem_strdup(type) : NULL;
+        changed = true;
+    }
+    target->looks += changed;
+}
+
 // ---- judging ----
 
 // Adds the lines of text, each with the table and the mapping before it, to the table's findings.
@@ -247,6 +272,7 @@ void catalog_judge_live(struct catalog_table *table, const struct pg_result *liv
     clear_findings(table);
     for (size_t i = 0; i < table->target_count; i++) {
         char *findings = find_misfits(live, table, table->targets[i]);
+        take_live_types(live, table->targets[i]);
         judge_one(table, table->targets[i], findings, stop);
         free(findings);
     }

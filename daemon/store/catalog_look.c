@@ -11,9 +11,9 @@ static const int64_t AHEAD_RETRY_US = INT64_C(3600) * 1000000; // where a partit
 
 // All that is to be known of a table, as rows (fact, name, a, b, c); no row where there is none.
 //   1 table:     name its kind; a '' unpartitioned, 'time' by range of time, 'other';
-//                b whether it may be inserted into, c selected from
+//                b whether it may be inserted into, c 's' selected from, 'u' updated
 //   2 column:    a its type, of a domain the type below; b the type for people;
-//                c 'n' not null, 'd' default, 'g' generated
+//                c 'n' not null, 'd' default, 'g' generated, 't' b says more than a
 //   3 key:       name the unique index; a a column of it; b how many it has
 //   4 partition: a, b its bounds in microseconds, null where there is none; c 'default'
 // It takes no lock on the table or its partitions: pg_get_expr would, if it were told the
@@ -28,7 +28,8 @@ static const char LOOK[] =
     " AND a.atttypid = 'timestamptz'::regtype THEN 'time' ELSE 'other' END AS a,"
     " (has_schema_privilege(rel.relnamespace, 'USAGE')"
     " AND has_any_column_privilege(rel.oid, 'INSERT'))::text AS b,"
-    " has_any_column_privilege(rel.oid, 'SELECT')::text AS c"
+    " CASE WHEN has_any_column_privilege(rel.oid, 'SELECT') THEN 's' ELSE '' END"
+    " || CASE WHEN has_any_column_privilege(rel.oid, 'UPDATE') THEN 'u' ELSE '' END AS c"
     " FROM rel LEFT JOIN pg_partitioned_table p ON p.partrelid = rel.oid"
     " LEFT JOIN pg_attribute a ON a.attrelid = rel.oid AND a.attnum = p.partattrs[0]\n"
     "UNION ALL SELECT 2, a.attname,"
@@ -38,6 +39,7 @@ static const char LOOK[] =
     " || CASE WHEN a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL"
     " THEN 'd' ELSE '' END"
     " || CASE WHEN a.attgenerated <> '' OR a.attidentity = 'a' THEN 'g' ELSE '' END"
+    " || CASE WHEN a.atttypmod <> -1 OR t.typtype = 'd' THEN 't' ELSE '' END"
     " FROM rel JOIN pg_attribute a ON a.attrelid = rel.oid AND a.attnum > 0 AND NOT a.attisdropped"
     " JOIN pg_type t ON t.oid = a.atttypid"
     " JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END"

@@ -10,7 +10,7 @@
 
 bool writer_exchanges_known(const struct writer *writer)
 {
-    return writer_exchanges(writer)->known;
+    return writer_exchanges(writer)->known || writer_keeps(writer);
 }
 
 void writer_on_exchanges(struct writer *writer, loop_fn *loaded, void *arg)
@@ -27,20 +27,17 @@ void writer_on_forgotten(struct writer *writer, exchange_fn *forgotten, void *ar
     exchanges->forgotten_arg = arg;
 }
 
-bool writer_exchange_stored(const struct writer *writer, uint64_t session, uint16_t packet_id)
+void exchanges_forget(struct writer *writer, uint64_t session, uint16_t packet_id, bool told)
 {
-    return exchange_set_has(&writer_exchanges(writer)->stored, session, packet_id);
-}
-
-static void forget(struct writer *writer, uint64_t session, uint16_t packet_id, bool told)
-{
+    if (exchanges_forget_in_file(writer, session, packet_id, told))
+        return;
     batch_forget_exchange(writer_begin(writer), session, packet_id, told);
     writer_end(writer);
 }
 
 void writer_exchange_forget(struct writer *writer, uint64_t session, uint16_t packet_id)
 {
-    forget(writer, session, packet_id, true);
+    exchanges_forget(writer, session, packet_id, true);
 }
 
 static void end_sessions(void *arg, struct batch *batch)
@@ -48,18 +45,18 @@ static void end_sessions(void *arg, struct batch *batch)
     batch_end_sessions(batch, arg);
 }
 
+static bool is_ending(void *arg, uint64_t session)
+{
+    return exchange_set_has(arg, session, 0);
+}
+
 // What is on its way to the table is forgotten when it has arrived.
 static void sweep(void *arg)
 {
     struct writer *writer = arg;
     struct exchanges *exchanges = writer_exchanges(writer);
-    const struct exchange_set *stored = &exchanges->stored;
     writer_each_batch(writer, end_sessions, &exchanges->ending);
-    for (size_t i = 0; i < stored->capacity; i++) {
-        struct exchange_id id = stored->slots[i];
-        if (id.session != 0 && exchange_set_has(&exchanges->ending, id.session, 0))
-            forget(writer, id.session, id.packet_id, false);
-    }
+    exchanges_end(writer, is_ending, &exchanges->ending);
     exchange_set_fini(&exchanges->ending);
 }
 
@@ -71,26 +68,44 @@ void writer_session_forget(struct writer *writer, uint64_t session)
     loop_task_schedule(exchanges->sweep);
 }
 
+struct living {
+    exchange_session_fn *lives;
+    void *arg;
+};
+
+static bool is_dead(void *arg, uint64_t session)
+{
+    const struct living *living = arg;
+    return !living->lives(living->arg, session);
+}
+
 void writer_sessions_keep(struct writer *writer, exchange_session_fn *lives, void *arg)
 {
-    const struct exchange_set *stored = &writer_exchanges(writer)->stored;
-    for (size_t i = 0; i < stored->capacity; i++) {
-        struct exchange_id id = stored->slots[i];
-        if (id.session != 0 && !lives(arg, id.session))
-            forget(writer, id.session, id.packet_id, false);
-    }
+    struct living living = {lives, arg};
+    exchanges_end(writer, is_dead, &living);
+}
+
+static void tell_loaded(void *arg)
+{
+    const struct exchanges *exchanges = arg;
+    if (exchanges->loaded)
+        exchanges->loaded(exchanges->loaded_arg);
 }
 
 struct exchanges *exchanges_new(struct loop *loop, struct writer *writer)
 {
     struct exchanges *exchanges = mem_zalloc(sizeof *exchanges);
     exchanges->sweep = loop_task_new(loop, sweep, writer);
+    exchanges->tell = loop_task_new(loop, tell_loaded, exchanges);
+    list_init(&exchanges->waits);
     return exchanges;
 }
 
 void exchanges_free(struct exchanges *exchanges)
 {
+    exchanges_free_waits(exchanges);
     loop_task_free(exchanges->sweep);
+    loop_task_free(exchanges->tell);
     exchange_set_fini(&exchanges->stored);
     exchange_set_fini(&exchanges->ending);
     free(exchanges);
@@ -103,8 +118,14 @@ void exchanges_load(struct exchanges *exchanges, struct exchange_set *loaded)
     exchanges->stored = *loaded;
     *loaded = (struct exchange_set){0};
     exchanges->known = true;
-    if (first && exchanges->loaded)
-        exchanges->loaded(exchanges->loaded_arg);
+    if (first)
+        tell_loaded(exchanges);
+}
+
+void exchanges_kept(struct exchanges *exchanges)
+{
+    if (!exchanges->known)
+        loop_task_schedule(exchanges->tell);
 }
 
 // In the order of the transaction: deletes, then inserts.
@@ -122,9 +143,9 @@ void exchanges_committed(struct writer *writer, const struct batch *batch)
         const struct batch_exchange *it = &batch->exchanges[i];
         if (it->forget)
             continue;
-        exchange_set_add(&exchanges->stored, it->session, it->packet_id);
+        exchange_set_add(&exchanges->stored, it->session, it->packet_id)->content = it->content;
         if (it->ended)
-            forget(writer, it->session, it->packet_id, false);
+            exchanges_forget(writer, it->session, it->packet_id, false);
     }
     for (size_t i = 0; i < batch->exchange_count; i++) {
         const struct batch_exchange *it = &batch->exchanges[i];

@@ -7,16 +7,24 @@
 
 #include "base/loop.h"
 
+struct message;
 struct writer;
 
 // True once the identifiers of this writer's sessions are loaded, after all transactions of earlier
-// epochs have ended; loaded(arg) is called from the loop when that comes true.
+// epochs have ended, or while messages go into the spool's file; loaded(arg) is called from the
+// loop when either comes true.
 bool writer_exchanges_known(const struct writer *writer);
 void writer_on_exchanges(struct writer *writer, loop_fn *loaded, void *arg);
-// Whether a message with this identifier has been stored and not been forgotten.
+// Whether a message with this identifier has been stored, or is in the spool's file, and has not
+// been forgotten.
 bool writer_exchange_stored(const struct writer *writer, uint64_t session, uint16_t packet_id);
+// The same for this message, which has a session: whether it repeats what was stored; see content
+// in core/message.h.
+bool writer_message_stored(const struct writer *writer, const struct message *message);
+// Whether that cannot be told yet: what PostgreSQL has is not loaded, and the file does not say.
+bool writer_message_unsure(const struct writer *writer, const struct message *message);
 // Removes it with the next transaction; forgotten(arg, session, packet_id) follows its commit.
-// Without a database it waits.
+// Without a database it waits, until messages go into the spool's file: then that says so.
 typedef void exchange_fn(void *arg, uint64_t session, uint16_t packet_id);
 void writer_exchange_forget(struct writer *writer, uint64_t session, uint16_t packet_id);
 void writer_on_forgotten(struct writer *writer, exchange_fn *forgotten, void *arg);

@@ -44,13 +44,14 @@ static void grow(struct exchange_set *set)
     *set = larger;
 }
 
-void exchange_set_add(struct exchange_set *set, uint64_t session, uint16_t packet_id)
+struct exchange_id *exchange_set_add(struct exchange_set *set, uint64_t session, uint16_t packet_id)
 {
     if (set->count * 2 >= set->capacity)
         grow(set);
     struct exchange_id *slot = &set->slots[find(set, session, packet_id)];
     set->count += slot->session == 0;
-    *slot = (struct exchange_id){session, packet_id};
+    *slot = (struct exchange_id){.session = session, .packet_id = packet_id};
+    return slot;
 }
 
 // What was put off from its home by the one that goes moves up, so that it is still found.
@@ -70,7 +71,15 @@ void exchange_set_remove(struct exchange_set *set, uint64_t session, uint16_t pa
     set->count--;
 }
 
+const struct exchange_id *exchange_set_find(const struct exchange_set *set, uint64_t session,
+                                            uint16_t packet_id)
+{
+    const struct exchange_id *slot =
+        set->count > 0 ? &set->slots[find(set, session, packet_id)] : NULL;
+    return slot && slot->session != 0 ? slot : NULL;
+}
+
 bool exchange_set_has(const struct exchange_set *set, uint64_t session, uint16_t packet_id)
 {
-    return set->count > 0 && set->slots[find(set, session, packet_id)].session != 0;
+    return exchange_set_find(set, session, packet_id) != NULL;
 }

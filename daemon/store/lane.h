@@ -16,10 +16,19 @@ struct lane;
 // What the lanes of one writer share. A transaction of a past epoch cannot commit.
 struct lane_epoch {
     const char *writer;
-    bool exchanges;    // QoS 2 identifiers are kept: who raises the epoch loads them
-    const char *spool; // identifier of the spool's file, or NULL: there is none
-    int64_t current;   // 0: unknown, nothing may be sent
-    bool raising;      // a lane is at it
+    bool exchanges;          // QoS 2 identifiers are kept: who raises the epoch loads them
+    const char *spool;       // identifier of the spool's file, or NULL: there is none
+    struct spool_file *file; // that one
+    int64_t current;         // 0: unknown, nothing may be sent
+    bool raising;            // a lane is at it
+    bool again;              // to no avail: there is more to decide since it began
+    bool unasked, asking;    // where the spool is, and what of its doubts: a lane is at it
+};
+
+// What is known of a transaction of which it is not known whether it has committed.
+struct lane_doubt {
+    int64_t epoch, seq;
+    unsigned lane;
 };
 
 struct lane_failure {
@@ -42,6 +51,9 @@ struct lane_calls {
     // The QoS 2 identifiers that are stored, all of them, as the epoch is raised: no transaction of
     // this writer is open. May be taken, by leaving an empty set behind.
     void (*exchanges)(void *arg, struct exchange_set *loaded);
+    // A doubt of the spool's is decided; then, when all are, how far its entries are stored.
+    void (*resolved)(void *arg, int64_t doubt, bool committed);
+    void (*position)(void *arg, int64_t position);
     // sensorlogd's own schema is not there any more: somebody has made the database anew.
     void (*schema_gone)(void *arg);
     // An array literal of the backends of all the writer's lanes: "{41,42}".
@@ -71,5 +83,7 @@ struct batch *lane_batch(const struct lane *lane);
 int lane_backend(const struct lane *lane);
 // Holds a batch whose fate is not known yet.
 bool lane_unresolved(const struct lane *lane);
+// That batch, which is the caller's; NULL where there is none. A new epoch must follow.
+struct batch *lane_take_unresolved(struct lane *lane, struct lane_doubt *doubt);
 // Why it is not usable; "" where it is.
 const char *lane_trouble(const struct lane *lane);

@@ -1,93 +1,239 @@
-// Bisecting under savepoints: one transaction in which every row is stored or is in the reject
-// table.
+// Rows at fault: one transaction in which every row is stored or is in the reject table.
 //
-// One row at fault among n costs two round trips per halving: one for the half that fails, one for
-// the half that does not.
+// One of n rows is found by halving under savepoints, a round trip each, and all that comes after
+// it goes in one more. Where that fails too, the rest of its table is tried one by one within the
+// server.
+//
+// A deferred constraint speaks up when all rows are in, and does not say which row it means. Then
+// constraints are checked at once, row by row; who is refused has another go as long as others come
+// in, for it may refer to one of those.
 #include <string.h>
 
-#include "base/mem.h"
+#include "base/log.h"
 #include "store/lane_internal.h"
 
-static void push(struct lane *lane, struct batch_group *group, size_t first, size_t last)
+static void next(struct lane *lane);
+
+static void refuse(struct lane *lane, struct batch_group *group, size_t row, const char *detail,
+                   const char *sqlstate)
 {
-    lane->ranges =
-        mem_grow(lane->ranges, lane->range_count, &lane->range_capacity, sizeof *lane->ranges);
-    lane->ranges[lane->range_count++] = (struct range){group, first, last};
+    batch_refuse_row(lane->batch, group, row, "refused by PostgreSQL", detail, sqlstate);
 }
 
-static void next_range(struct lane *lane);
+// False where the error is no row's fault: the transaction is rolled back.
+static bool is_row_at_fault(struct lane *lane)
+{
+    if (lane_action(lane) == SQL_ISOLATE && lane->error.group)
+        return true;
+    lane_roll_back(lane);
+    return false;
+}
 
-static void finish_synced(void *arg, const struct pg_result *result)
+static void back_to_savepoint(struct lane *lane)
+{
+    lane_error_reset(lane);
+    pg_query(lane->pg, "ROLLBACK TO SAVEPOINT r", NULL, lane_check, lane);
+    pg_query(lane->pg, "RELEASE SAVEPOINT r", NULL, lane_check, lane); // else they nest
+}
+
+static void go_to_group(struct isolation *at, size_t group)
+{
+    if (group != at->group)
+        at->row = at->found = 0;
+    at->group = group;
+}
+
+// ---- halving ----
+
+static void failed(struct lane *lane)
+{
+    struct isolation *at = &lane->isolation;
+    struct batch_group *group = lane->error.group;
+    size_t index = (size_t)(group - lane->batch->groups);
+    at->culprit_end = index == at->culprit ? at->tried_end : group->count;
+    at->culprit = index;
+    go_to_group(at, index);
+    if (at->culprit_end - at->row > 1)
+        return;
+    refuse(lane, group, at->row, lane->error.message, lane->error.sqlstate);
+    at->row++;
+    at->found++;
+    at->culprit = lane->batch->group_count;
+}
+
+static void succeeded(struct lane *lane)
+{
+    struct isolation *at = &lane->isolation;
+    go_to_group(at, at->culprit);
+    at->row = at->tried_end;
+    if (at->row == at->culprit_end) // it would not be caught
+        at->culprit = lane->batch->group_count;
+}
+
+static void tries_synced(void *arg, const struct pg_result *result)
 {
     (void)result;
     struct lane *lane = arg;
-    if (lane->committed)
-        lane_batch_committed(lane);
-    else
-        lane_roll_back(lane);
-}
-
-// The halves of a range that failed, or the row itself.
-static void split(struct lane *lane)
-{
-    const struct range tried = lane->tried;
-    if (tried.last - tried.first > 1) {
-        size_t middle = tried.first + (tried.last - tried.first) / 2;
-        push(lane, tried.group, middle, tried.last);
-        push(lane, tried.group, tried.first, middle);
+    if (!lane->error.set) {
+        succeeded(lane);
+    } else if (is_row_at_fault(lane)) {
+        failed(lane);
+        back_to_savepoint(lane);
+    } else {
         return;
     }
-    batch_refuse_row(lane->batch, tried.group, tried.first, "refused by PostgreSQL",
-                     lane->error.message, lane->error.sqlstate);
+    next(lane);
 }
 
-static void range_synced(void *arg, const struct pg_result *result)
+static void send_try(struct lane *lane, struct batch_group *group, size_t first, size_t last)
 {
-    (void)result;
-    struct lane *lane = arg;
-    if (lane->error.set) {
-        if (lane_action(lane) != SQL_ISOLATE || !lane->error.group) {
-            lane_roll_back(lane);
-            return;
+    if (first >= last)
+        return;
+    pg_query(lane->pg, "SAVEPOINT r", NULL, lane_check, lane);
+    lane_send_rows(lane, group, first, last);
+    pg_query(lane->pg, "RELEASE SAVEPOINT r", NULL, lane_check, lane);
+}
+
+// All groups up to the culprit, and half of what may be at fault of that.
+static void send_tries(struct lane *lane)
+{
+    struct isolation *at = &lane->isolation;
+    struct batch *batch = lane->batch;
+    at->tried_end = 0;
+    for (size_t i = at->group; i < batch->group_count && i <= at->culprit; i++) {
+        size_t first = i == at->group ? at->row : 0, last = batch->groups[i].count;
+        if (i == at->culprit) {
+            last = first + (at->culprit_end - first) / 2;
+            last += last == first;
+            at->tried_end = last;
         }
-        split(lane);
-        lane_error_reset(lane);
-        pg_query(lane->pg, "ROLLBACK TO SAVEPOINT r", NULL, lane_check, lane);
-        pg_query(lane->pg, "RELEASE SAVEPOINT r", NULL, lane_check, lane); // else they nest
+        send_try(lane, &batch->groups[i], first, last);
     }
-    next_range(lane);
+    pg_sync(lane->pg, tries_synced, lane);
 }
 
-static void next_range(struct lane *lane)
+// ---- one by one ----
+
+static void take_each(struct lane *lane, struct batch_group *group, size_t row, enum lane_each what,
+                      const char *detail, const char *sqlstate)
 {
-    if (lane->range_count == 0) {
-        lane_send_commit(lane, finish_synced);
+    if (what == EACH_REFUSED)
+        refuse(lane, group, row, detail, sqlstate);
+    else if (what == EACH_THERE)
+        group->outcomes[row] = VERDICT_DEDUPLICATED;
+}
+
+static void rest_synced(void *arg, const struct pg_result *result)
+{
+    (void)result;
+    struct lane *lane = arg;
+    struct isolation *at = &lane->isolation;
+    if (!lane->error.set) {
+        go_to_group(at, at->group + 1);
+        at->culprit = lane->batch->group_count;
+    } else if (is_row_at_fault(
+                   lane)) { // e.g. text that is none for PostgreSQL: not even a parameter
+        at->no_each = true;
+        back_to_savepoint(lane);
+    } else {
         return;
     }
-    lane->tried = lane->ranges[--lane->range_count];
-    if (!pg_query(lane->pg, "SAVEPOINT r", NULL, lane_check, lane))
-        return;
-    lane_send_rows(lane, lane->tried.group, lane->tried.first, lane->tried.last);
-    if (pg_query(lane->pg, "RELEASE SAVEPOINT r", NULL, lane_check, lane))
-        pg_sync(lane->pg, range_synced, lane);
+    next(lane);
 }
+
+// The rest of the group.
+static void send_rest(struct lane *lane)
+{
+    const struct isolation *at = &lane->isolation;
+    struct batch_group *group = &lane->batch->groups[at->group];
+    const struct sql_rows rows = {at->row, group->count, VERDICT_NONE};
+    pg_query(lane->pg, "SAVEPOINT r", NULL, lane_check, lane);
+    lane_send_each(lane, group, &rows, false, take_each);
+    pg_query(lane->pg, "RELEASE SAVEPOINT r", NULL, lane_check, lane);
+    pg_sync(lane->pg, rest_synced, lane);
+}
+
+static void next(struct lane *lane)
+{
+    struct isolation *at = &lane->isolation;
+    const struct batch *batch = lane->batch;
+    while (at->group < batch->group_count && at->row >= batch->groups[at->group].count)
+        go_to_group(at, at->group + 1);
+    if (at->group >= batch->group_count)
+        lane_finish(lane);
+    else if (at->found > 0 && at->culprit == at->group && !at->no_each)
+        send_rest(lane);
+    else
+        send_tries(lane);
+}
+
+// ---- deferred constraints ----
+
+static void send_pass(struct lane *lane);
+
+static void take_late(struct lane *lane, struct batch_group *group, size_t row, enum lane_each what,
+                      const char *detail, const char *sqlstate)
+{
+    struct isolation *at = &lane->isolation;
+    if (what == EACH_REFUSED)
+        batch_refuse_row_for_now(lane->batch, group, row, "refused by PostgreSQL", detail,
+                                 sqlstate);
+    else
+        group->outcomes[row] = what == EACH_THERE ? VERDICT_DEDUPLICATED : VERDICT_STORED;
+    at->refused += what == EACH_REFUSED;
+    at->stored += what == EACH_STORED;
+}
+
+static void pass_synced(void *arg, const struct pg_result *result)
+{
+    (void)result;
+    struct lane *lane = arg;
+    struct isolation *at = &lane->isolation;
+    if (lane->error.set) {
+        lane_roll_back(lane);
+    } else if (at->refused > 0 && at->stored > 0) {
+        batch_judge_again(lane->batch);
+        at->backwards = !at->backwards; // most refer to rows nearby
+        send_pass(lane);
+    } else {
+        at->backwards = false;
+        lane_finish(lane);
+    }
+}
+
+static void send_pass(struct lane *lane)
+{
+    struct batch *batch = lane->batch;
+    lane->isolation.refused = lane->isolation.stored = 0;
+    for (size_t i = 0; i < batch->group_count; i++) {
+        struct batch_group *group = &batch->groups[i];
+        const struct sql_rows rows = {0, group->count, VERDICT_NONE};
+        if (group->count > 0)
+            lane_send_each(lane, group, &rows, false, take_late);
+    }
+    pg_sync(lane->pg, pass_synced, lane);
+}
+
+// ---- beginning ----
 
 void lane_isolate(struct lane *lane)
 {
     struct batch *batch = lane->batch;
+    const struct batch_group *group = lane->error.group;
+    struct isolation *at = &lane->isolation;
     log_debug("postgres: a row is refused (%s); looking for it", lane->error.message);
+    *at = (struct isolation){.on = true, .late = lane->error.late};
+    at->culprit = group ? (size_t)(group - batch->groups) : batch->group_count;
+    at->culprit_end = group ? group->count : 0;
     lane->state = LANE_ISOLATING;
-    lane->isolated = true;
-    lane->range_count = 0;
-    for (size_t i = batch->group_count; i-- > 0;)
-        if (batch->groups[i].count > 0)
-            push(lane, &batch->groups[i], 0, batch->groups[i].count);
+    lane->seq++;
     batch_reset_outcomes(batch);
     lane_error_reset(lane);
-    lane->seq++;
     lane_send_begin(lane);
-    // A deferred constraint would speak up at COMMIT, when it is too late to tell which row it
-    // means.
-    pg_query(lane->pg, "SET CONSTRAINTS ALL IMMEDIATE", NULL, lane_check, lane);
-    next_range(lane);
+    if (at->late) {
+        lane_send_immediate(lane);
+        send_pass(lane);
+    } else {
+        next(lane);
+    }
 }

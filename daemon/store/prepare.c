@@ -9,7 +9,7 @@
 struct waiting {
     struct list node;
     struct prepare *prepare;
-    struct batch *batch;
+    struct batch *batch; // NULL: it was taken away
     struct batch_group *group;
 };
 
@@ -24,7 +24,8 @@ void prepare_fini(struct prepare *prepare)
 {
     for (struct list *node; (node = list_take(&prepare->waiting));) {
         struct waiting *waiting = list_entry(node, struct waiting, node);
-        batch_abandon(waiting->batch);
+        if (waiting->batch)
+            batch_abandon(waiting->batch);
         batch_free(waiting->batch);
         free(waiting);
     }
@@ -47,12 +48,13 @@ static void answered(void *arg, bool ok, const char *detail)
     struct prepare *prepare = waiting->prepare;
     struct batch_group *group = waiting->group;
     struct batch *batch = waiting->batch;
-    for (size_t row = 0; !ok && row < group->count; row++)
+    for (size_t row = 0; !ok && batch && row < group->count; row++)
         if (is_missing(prepare, group, row))
             batch_refuse_row(batch, group, row, "no partition", detail, "");
     list_remove(&waiting->node);
     free(waiting);
-    prepare->again(prepare->arg, batch);
+    if (batch)
+        prepare->again(prepare->arg, batch);
 }
 
 static struct waiting *wait(struct prepare *prepare, struct batch *batch, struct batch_group *group)
@@ -101,14 +103,32 @@ void prepare_refresh(struct prepare *prepare, struct batch *batch, struct batch_
     catalog_refresh(prepare->catalog, group->target, answered, wait(prepare, batch, group));
 }
 
+struct batch *prepare_take(struct prepare *prepare)
+{
+    list_each (node, &prepare->waiting) {
+        struct waiting *waiting = list_entry(node, struct waiting, node);
+        struct batch *batch = waiting->batch;
+        waiting->batch = NULL; // the catalog still answers
+        if (batch)
+            return batch;
+    }
+    return NULL;
+}
+
 bool prepare_idle(const struct prepare *prepare)
 {
-    return list_empty(&prepare->waiting);
+    list_each (node, &prepare->waiting)
+        if (list_entry(node, struct waiting, node)->batch)
+            return false;
+    return true;
 }
 
 void prepare_each(const struct prepare *prepare, void (*fn)(void *arg, struct batch *batch),
                   void *arg)
 {
-    list_each (node, &prepare->waiting)
-        fn(arg, list_entry(node, struct waiting, node)->batch);
+    list_each (node, &prepare->waiting) {
+        struct batch *batch = list_entry(node, struct waiting, node)->batch;
+        if (batch)
+            fn(arg, batch);
+    }
 }

@@ -29,3 +29,5 @@ void prepare_refresh(struct prepare *prepare, struct batch *batch, struct batch_
 void prepare_each(const struct prepare *prepare, void (*fn)(void *arg, struct batch *batch),
                   void *arg);
 bool prepare_idle(const struct prepare *prepare);
+// A batch that waits, which is the caller's; NULL where there is none.
+struct batch *prepare_take(struct prepare *prepare);

@@ -1,7 +1,9 @@
 // The spool's file: messages that are durable on the local disk until PostgreSQL has them.
 //
 // Entries have numbers that rise from 1, never again the same in one file. All calls are the
-// loop's; SQLite works on the disk's thread, in the order of the calls.
+// loop's; SQLite works on the disk's thread, in the order of the calls. What is put waits in memory
+// until it is durable, and is not counted there: callers hold its message, and so its budget, until
+// then.
 #pragma once
 
 #include <stdbool.h>
@@ -23,7 +25,7 @@ struct spool_file_options {
 struct spool_entry {
     int64_t number;
     struct message_parts parts; // with origin, only, received_us, entry and entry_kind
-    uint64_t session;           // of QoS 2, or 0
+    uint64_t session, content;  // of QoS 2, or 0; as in struct message
     uint16_t packet_id;
     bool unsure; // its identifier may have been stored before: PostgreSQL knows
 };
@@ -44,7 +46,8 @@ struct spool_file_calls {
     void *arg;
 };
 
-// Opens, or creates, the file. NULL with *error, which the caller frees, as disk_open.
+// Opens, or creates, the file, and keeps a second daemon out; reads all of it once. NULL with
+// *error, which the caller frees, as disk_open.
 struct spool_file *spool_file_open(struct loop *loop, const struct spool_file_options *options,
                                    const struct spool_file_calls *calls, char **error);
 // Waits, at most a second, until what was put is durable; calls nothing any more.
@@ -57,12 +60,14 @@ const char *spool_file_id(const struct spool_file *file);
 // number, or 0 where there is no room.
 int64_t spool_file_put(struct spool_file *file, const struct message *message, const char *only,
                        int64_t doubt, bool unsure);
-// Whether the message would find room.
+// Whether the message would find room. In an empty file every one does.
 bool spool_file_has_room(const struct spool_file *file, const struct message *message);
 
 // Reads entries after a number, in order, until there are count of them or bytes of payload and
-// topic; calls entry for each, then read. What was put before is among them. From the loop, not
-// from within this call; one reading at a time.
+// topic, but one at least; calls entry for each, then read. What was put before is among them, but
+// for what the disk does not take: where there is nothing else, the reading waits until it does.
+// From the loop, not from within this call; one reading at a time. What has been read is not
+// dropped for want of room.
 struct spool_file_reading {
     void (*entry)(void *arg, const struct spool_entry *entry);
     void (*read)(void *arg, bool all); // all: there is nothing after them
@@ -70,8 +75,9 @@ struct spool_file_reading {
 };
 void spool_file_read(struct spool_file *file, int64_t after, size_t count, size_t bytes,
                      const struct spool_file_reading *reading);
-// Entries through number are stored elsewhere and go. Those after it up to and with keep_through
-// are being stored and are not dropped for want of room.
+// Entries through number are stored elsewhere and go, thousands at a time; later ones get numbers
+// after it. Those after it up to and with keep_through are being stored and are not dropped for
+// want of room.
 void spool_file_delete(struct spool_file *file, int64_t through, int64_t keep_through);
 
 // ---- transactions in doubt ----
@@ -93,6 +99,9 @@ enum spool_exchange { SPOOL_EXCHANGE_UNKNOWN, SPOOL_EXCHANGE_STORED, SPOOL_EXCHA
 
 enum spool_exchange spool_file_exchange(const struct spool_file *file, uint64_t session,
                                         uint16_t packet_id);
+// The content, as of struct message, that an identifier that is stored was put with; 0: unknown.
+uint64_t spool_file_exchange_content(const struct spool_file *file, uint64_t session,
+                                     uint16_t packet_id);
 // Sets what it says; done(arg), unless NULL, is called from the loop when that is durable.
 // SPOOL_EXCHANGE_UNKNOWN removes it.
 void spool_file_set_exchange(struct spool_file *file, uint64_t session, uint16_t packet_id,
@@ -105,7 +114,8 @@ void spool_file_each_exchange(const struct spool_file *file, spool_exchange_fn *
 // ---- what is in it ----
 
 struct spool_file_status {
-    uint64_t count, bytes, max_bytes; // entries, and what of max_bytes they take
+    uint64_t count, bytes, max_bytes; // entries, and what of max_bytes they take; the disk may have
+                                      // less room than the options say
     int64_t first, last;              // their numbers; 0 where there are none
     int64_t oldest_us;                // when the first came, microseconds since 1970; 0
     uint64_t dropped;                 // since it was opened

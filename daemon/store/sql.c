@@ -9,96 +9,6 @@
 #include "base/memtext.h"
 #include "store/sql_array.h"
 
-// ---- texts ----
-
-static void put_columns(FILE *out, const struct target *target, bool key_only)
-{
-    const char *separator = "";
-    for (size_t i = 0; i < target->column_count; i++) {
-        if (key_only && !target->columns[i].key)
-            continue;
-        fputs(separator, out);
-        pg_put_identifier(out, target->columns[i].name);
-        separator = ", ";
-    }
-}
-
-// unnest($1::timestamptz[]), unnest($2::text[]): in step, for the arrays are of one length.
-static void put_rows(FILE *out, const struct target *target)
-{
-    for (size_t i = 0; i < target->column_count; i++)
-        fprintf(out, "%sunnest($%zu::%s[])", i ? ", " : "", i + 1,
-                column_type_name(target->columns[i].type));
-}
-
-// $1::timestamptz[], $2::text[]: of the key alone.
-static void put_key_arrays(FILE *out, const struct target *target)
-{
-    const char *separator = "";
-    for (size_t i = 0; i < target->column_count; i++) {
-        if (!target->columns[i].key)
-            continue;
-        fprintf(out, "%s$%zu::%s[]", separator, i + 1, column_type_name(target->columns[i].type));
-        separator = ", ";
-    }
-}
-
-static void put_insert_into(FILE *out, const struct target *target)
-{
-    fputs("INSERT INTO ", out);
-    pg_put_identifier(out, target->schema);
-    fputs(".", out);
-    pg_put_identifier(out, target->table);
-    fputs(" (", out);
-    put_columns(out, target, false);
-    fputs(") ", out);
-}
-
-// Rows that were there already are found by comparing keys, but only where fewer were stored than
-// sent: the rule is that none was. Of rows with one key in one batch the first is stored, the
-// others were "there already".
-static void put_keyed(FILE *out, const struct target *target)
-{
-    fputs("WITH stored AS (", out);
-    put_insert_into(out, target);
-    fputs("SELECT ", out);
-    put_rows(out, target);
-    fputs(" ON CONFLICT (", out);
-    put_columns(out, target, true);
-    fputs(") DO NOTHING RETURNING ", out);
-    put_columns(out, target, true);
-    fputs("), numbered AS (SELECT ", out);
-    put_columns(out, target, true);
-    fputs(", \"#\", row_number() OVER (PARTITION BY ", out);
-    put_columns(out, target, true);
-    fputs(" ORDER BY \"#\") AS \"#n\" FROM unnest(", out);
-    put_key_arrays(out, target);
-    fputs(") WITH ORDINALITY AS input(", out);
-    put_columns(out, target, true);
-    fprintf(out,
-            ", \"#\") WHERE (SELECT count(*) FROM stored) < $%zu::int8)"
-            " SELECT \"#\" FROM numbered WHERE \"#n\" > 1 OR (",
-            target->column_count + 1);
-    put_columns(out, target, true);
-    fputs(") NOT IN (SELECT ", out);
-    put_columns(out, target, true);
-    fputs(" FROM stored) ORDER BY \"#\"", out);
-}
-
-char *sql_insert(const struct target *target, bool keyed)
-{
-    struct memtext text;
-    memtext_open(&text);
-    if (keyed) {
-        put_keyed(text.out, target);
-    } else {
-        put_insert_into(text.out, target);
-        fputs("SELECT ", text.out);
-        put_rows(text.out, target);
-    }
-    return memtext_close(&text);
-}
-
 // ---- parameters ----
 
 void sql_params_init(struct sql_params *params)
@@ -158,21 +68,21 @@ static void set_count(struct sql_params *params, size_t index, size_t count)
     params->formats[index] = 1;
 }
 
-size_t sql_encode_rows(struct sql_params *params, const struct batch_group *group, size_t first,
-                       size_t last, bool keyed)
+size_t sql_encode_rows(struct sql_params *params, const struct batch_group *group,
+                       const struct sql_rows *rows, bool keyed)
 {
     const struct target *target = group->target;
-    size_t columns = target->column_count, count = last - first;
-    if (group->refused > 0)
-        for (size_t row = first; row < last; row++)
-            count -= group->outcomes[row] == VERDICT_REJECTED;
+    size_t columns = target->column_count, count = 0;
+    for (size_t row = rows->first; row < rows->last; row++)
+        count += group->outcomes[row] == rows->outcome;
     reserve(params, columns + keyed);
     for (size_t column = 0; column < columns; column++) {
         enum column_type type = target->columns[column].type;
         struct sql_array *array = &params->arrays[column];
+        params->types[column] = sql_array_oid(type);
         sql_array_start(array, type, count);
-        for (size_t row = first; row < last; row++)
-            if (group->outcomes[row] != VERDICT_REJECTED)
+        for (size_t row = rows->first; row < rows->last; row++)
+            if (group->outcomes[row] == rows->outcome)
                 sql_array_add(array, type, &group->values[row * columns + column]);
         set_array(params, column);
     }
@@ -374,54 +284,70 @@ void sql_encode_rejects(struct sql_params *params, const struct batch *batch)
 
 // ---- exchanges ----
 
-enum { EXCHANGE_WRITER, EXCHANGE_SESSION, EXCHANGE_PACKET_ID, EXCHANGE_PARAMS };
+enum {
+    EXCHANGE_WRITER,
+    EXCHANGE_SESSION,
+    EXCHANGE_PACKET_ID,
+    EXCHANGE_HASH,
+    EXCHANGE_PARAMS, // of what is stored; what is deleted has no hash
+};
 
 const char *sql_exchanges(bool forget)
 {
     return forget ? "DELETE FROM sensorlog.exchange e"
                     " USING unnest($2::int8[], $3::int4[]) AS u(session, packet_id)"
                     " WHERE e.writer = $1 AND e.session = u.session AND e.packet_id = u.packet_id"
-                  : "INSERT INTO sensorlog.exchange (writer, session, packet_id)"
-                    " SELECT $1, u.* FROM unnest($2::int8[], $3::int4[]) AS u"
+                  : "INSERT INTO sensorlog.exchange (writer, session, packet_id, hash)"
+                    " SELECT $1, u.* FROM unnest($2::int8[], $3::int4[], $4::int8[]) AS u"
                     " ON CONFLICT DO NOTHING";
 }
 
 const char *sql_load_exchanges(void)
 {
-    return "SELECT session, packet_id FROM sensorlog.exchange WHERE writer = $1";
+    return "SELECT session, packet_id, hash FROM sensorlog.exchange WHERE writer = $1";
 }
 
-void sql_encode_exchange_types(struct sql_params *params)
+void sql_encode_exchange_types(struct sql_params *params, bool forget)
 {
-    reserve(params, EXCHANGE_PARAMS);
+    reserve(params, forget ? EXCHANGE_HASH : EXCHANGE_PARAMS);
     params->types[EXCHANGE_WRITER] = 25; // text
     params->types[EXCHANGE_SESSION] = sql_array_oid(COLUMN_INT8);
     params->types[EXCHANGE_PACKET_ID] = sql_array_oid(COLUMN_INT4);
+    if (!forget)
+        params->types[EXCHANGE_HASH] = sql_array_oid(COLUMN_INT8);
 }
 
 void sql_encode_exchanges(struct sql_params *params, const struct batch *batch, const char *writer,
                           bool forget)
 {
     size_t count = forget ? batch->forget_count : batch->exchange_count - batch->forget_count;
-    reserve(params, EXCHANGE_PARAMS);
+    reserve(params, forget ? EXCHANGE_HASH : EXCHANGE_PARAMS);
     struct sql_array *sessions = &params->arrays[EXCHANGE_SESSION];
     struct sql_array *packet_ids = &params->arrays[EXCHANGE_PACKET_ID];
+    struct sql_array *hashes = forget ? NULL : &params->arrays[EXCHANGE_HASH];
     sql_array_start(sessions, COLUMN_INT8, count);
     sql_array_start(packet_ids, COLUMN_INT4, count);
+    if (hashes)
+        sql_array_start(hashes, COLUMN_INT8, count);
     for (size_t i = 0; i < batch->exchange_count; i++) {
         const struct batch_exchange *exchange = &batch->exchanges[i];
         if (exchange->forget != forget)
             continue;
         const struct value session = {.integer = (int64_t)exchange->session};
         const struct value packet_id = {.integer = exchange->packet_id};
+        const struct value hash = {.integer = (int64_t)exchange->content};
         sql_array_add(sessions, COLUMN_INT8, &session);
         sql_array_add(packet_ids, COLUMN_INT4, &packet_id);
+        if (hashes)
+            sql_array_add(hashes, COLUMN_INT8, &hash);
     }
     params->values[EXCHANGE_WRITER] = writer;
     params->lengths[EXCHANGE_WRITER] = 0; // text, with its NUL
     params->formats[EXCHANGE_WRITER] = 0;
     set_array(params, EXCHANGE_SESSION);
     set_array(params, EXCHANGE_PACKET_ID);
+    if (hashes)
+        set_array(params, EXCHANGE_HASH);
 }
 
 // ---- entries ----

@@ -8,10 +8,6 @@
 #include "store/batch.h"
 #include "store/pg.h"
 
-// The INSERT for a target's rows: $1.. are arrays, one per column. keyed: rows that were there
-// already are left out; the last parameter is the number of rows, and the ordinals (from 1) of
-// those come back. Otherwise they are an error, at half the cost. The caller frees.
-char *sql_insert(const struct target *target, bool keyed);
 // The INSERT of rejects.
 const char *sql_insert_rejects(void);
 
@@ -39,10 +35,17 @@ struct sql_params {
 
 void sql_params_init(struct sql_params *params);
 void sql_params_fini(struct sql_params *params);
-// The rows [first, last) of the group that are not refused; params->params is what pg_execute
-// takes, until the next call. Returns the number of rows.
-size_t sql_encode_rows(struct sql_params *params, const struct batch_group *group, size_t first,
-                       size_t last, bool keyed);
+// Which rows of a group: those from first to before last that have the outcome. VERDICT_NONE: they
+// are to be stored.
+struct sql_rows {
+    size_t first, last;
+    enum verdict outcome;
+};
+
+// Types and values of the rows; params->params is what pg_execute takes, until the next call.
+// keyed: with their number at the end. Returns that.
+size_t sql_encode_rows(struct sql_params *params, const struct batch_group *group,
+                       const struct sql_rows *rows, bool keyed);
 void sql_encode_rejects(struct sql_params *params, const struct batch *batch);
 // writer is not copied.
 void sql_encode_exchanges(struct sql_params *params, const struct batch *batch, const char *writer,
@@ -53,4 +56,4 @@ void sql_encode_taken(struct sql_params *params, const struct batch *batch);
 // The types alone, for pg_prepare.
 void sql_encode_types(struct sql_params *params, const struct target *target, bool keyed);
 void sql_encode_reject_types(struct sql_params *params);
-void sql_encode_exchange_types(struct sql_params *params);
+void sql_encode_exchange_types(struct sql_params *params, bool forget);

@@ -1,6 +1,8 @@
 // What an SQLSTATE means for a batch.
 #pragma once
 
+#include <stddef.h>
+
 #include "store/pg.h"
 
 enum sql_action {
@@ -15,3 +17,6 @@ enum sql_action {
 
 // For the error of a statement that writes a mapping's rows, or of COMMIT.
 enum sql_action sql_action_of(const char *sqlstate, const char *constraint);
+
+// The table itself: class or code number index, NULL after the last.
+const char *sql_state(size_t index, enum sql_action *action);

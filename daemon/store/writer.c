@@ -1,6 +1,4 @@
 // The batch writer: while the connections commit, the next batch gathers.
-#include "store/writer.h"
-
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,62 +8,23 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "store/catalog.h"
-#include "store/exchange_internal.h"
-#include "store/lane.h"
-#include "store/prepare.h"
+#include "store/writer_internal.h"
 
 enum {
     BATCH_BYTES = 64 << 20, // PostgreSQL takes no message of a GiB
     REPEAT_LOG_MS = 60000,
-    LINGER_TICKS = 8, // per linger: how often it is looked whether the input has gone quiet
 };
 
-struct writer {
-    struct loop *loop;
-    struct catalog *catalog;
-    struct budget *budget;
-    struct writer_options options;
-    struct lane_epoch epoch;
-    struct lane_counters lane_counters;
-    struct writer_counters counters;
-    struct lane **lanes;
-    struct batch *gathering;
-    struct exchanges *exchanges;
-    struct prepare prepare; // batches whose partitions are being made
-    struct list ready;      // batches that are full, or came back
-    struct list spare;      // empty, with the memory of their last use
-    unsigned spares;
-    struct loop_task *flush;
-    bool started;
-    uint64_t rejects_unsaid; // since the last line about them
-    struct log_limit reject_limit;
-    // linger
-    struct loop_timer *tick;
-    unsigned ticks;
-    size_t rows_at_tick;
-    bool hurried;
-    // drain
-    loop_fn *drained;
-    void *drained_arg;
-    char state[640];
-};
-
-static struct batch *batch_of(struct list *node)
-{
-    return list_entry(node, struct batch, node);
-}
-
-static struct batch *spare_batch(struct writer *writer)
+struct batch *writer_spare_batch(struct writer *writer)
 {
     struct list *node = list_take(&writer->spare);
     if (!node)
         return batch_new(writer->budget);
     writer->spares--;
-    return batch_of(node);
+    return writer_batch_of(node);
 }
 
-// The batch is empty.
-static void recycle(struct writer *writer, struct batch *batch)
+void writer_recycle(struct writer *writer, struct batch *batch)
 {
     if (writer->spares > writer->options.connections) {
         batch_free(batch);
@@ -73,11 +32,6 @@ static void recycle(struct writer *writer, struct batch *batch)
     }
     list_append(&writer->spare, &batch->node);
     writer->spares++;
-}
-
-static size_t gathered(const struct writer *writer)
-{
-    return batch_content(writer->gathering);
 }
 
 // ---- dispatch ----
@@ -92,20 +46,25 @@ static void send_again(void *arg, struct batch *batch)
 
 static bool gathering_due(const struct writer *writer)
 {
-    return gathered(writer) > 0 &&
+    return writer_gathered(writer) > 0 &&
            (writer->options.linger_ms == 0 || writer->hurried || writer->drained ||
-            gathered(writer) >= writer->options.max_rows);
+            writer_gathered(writer) >= writer->options.max_rows);
 }
 
 static struct batch *next_batch(struct writer *writer)
 {
-    struct list *node = list_take(&writer->ready);
-    if (node)
-        return batch_of(node);
-    if (!gathering_due(writer))
-        return NULL;
     struct batch *batch = writer->gathering;
-    writer->gathering = spare_batch(writer);
+    if (!list_empty(&writer->ready))
+        batch = writer_batch_of(writer->ready.next);
+    else if (!gathering_due(writer))
+        return NULL;
+    if (writer_behind_entries(writer, batch))
+        return NULL;
+    if (batch != writer->gathering) {
+        list_remove(&batch->node);
+        return batch;
+    }
+    writer->gathering = writer_spare_batch(writer);
     writer->hurried = false;
     loop_timer_stop(writer->tick);
     return batch;
@@ -121,15 +80,7 @@ static struct lane *idle_lane(struct writer *writer)
 
 static bool all_quiet(struct writer *writer)
 {
-    if (writer_usable(writer) == 0)
-        return true;
-    if (gathered(writer) > 0 || !list_empty(&writer->ready) || !prepare_idle(&writer->prepare))
-        return false;
-    for (unsigned i = 0; i < writer->options.connections; i++)
-        if ((lane_usable(writer->lanes[i]) && !lane_idle(writer->lanes[i])) ||
-            lane_unresolved(writer->lanes[i]))
-            return false;
-    return true;
+    return writer_usable(writer) == 0 || writer_idle(writer);
 }
 
 static void tell_if_drained(struct writer *writer)
@@ -142,13 +93,14 @@ static void tell_if_drained(struct writer *writer)
 }
 
 // A free connection takes all that waits.
-static void dispatch(struct writer *writer)
+void writer_dispatch(struct writer *writer)
 {
     struct lane *lane;
     while (writer->epoch.current != 0 && !writer->epoch.raising && (lane = idle_lane(writer))) {
         struct batch *batch = next_batch(writer);
         if (!batch)
             break;
+        writer_entries_go(writer, batch);
         if (!prepare_batch(&writer->prepare, batch))
             continue;
         writer->counters.commits_by_timer += loop_in_timer(writer->loop);
@@ -156,10 +108,11 @@ static void dispatch(struct writer *writer)
     }
 }
 
-static void flush(void *arg)
+void writer_flush(void *arg)
 {
     struct writer *writer = arg;
-    dispatch(writer);
+    writer_look_for_outage(writer);
+    writer_dispatch(writer);
     tell_if_drained(writer);
 }
 
@@ -169,7 +122,8 @@ static void flush(void *arg)
 static void lane_ready(void *arg)
 {
     struct writer *writer = arg;
-    dispatch(writer);
+    outage_up(&writer->outage);
+    writer_dispatch(writer);
     if (writer->drained)
         loop_task_schedule(writer->flush);
 }
@@ -209,9 +163,14 @@ static void lane_committed(void *arg, struct batch *batch)
     count(writer, batch);
     say_rejects(writer, batch);
     exchanges_committed(writer, batch);
+    outage_over(&writer->outage);
+    int64_t entry = batch->spool_to;
+    writer_entries_committed(writer, batch);
     batch_settle(batch);
     FAILPOINT("settled");
-    recycle(writer, batch);
+    writer_recycle(writer, batch);
+    if (writer->spool.committed)
+        writer->spool.committed(writer->spool.arg, entry);
 }
 
 static void stop_target(struct writer *writer, struct batch *batch,
@@ -230,13 +189,15 @@ static void stop_target(struct writer *writer, struct batch *batch,
 static void lane_returned(void *arg, struct batch *batch, const struct lane_failure *failure)
 {
     struct writer *writer = arg;
+    writer_trouble(writer, failure);
     if (failure->action == SQL_PARTITION) {
         prepare_refresh(&writer->prepare, batch, &batch->groups[failure->target->index]);
         return;
     }
     if (failure->action == SQL_TAKEN) {
         batch_abandon(batch); // what is still to be stored comes again
-        recycle(writer, batch);
+        writer_recycle(writer, batch);
+        writer_entries_taken(writer);
         return;
     }
     if (failure->action == SQL_STOP)
@@ -244,7 +205,7 @@ static void lane_returned(void *arg, struct batch *batch, const struct lane_fail
     send_again(writer, batch);
 }
 
-static void lane_epoch_moved(void *arg)
+void writer_epoch_moved(void *arg)
 {
     struct writer *writer = arg;
     for (unsigned i = 0; i < writer->options.connections; i++)
@@ -281,49 +242,24 @@ static void lane_backends(void *arg, char *text, size_t size)
     snprintf(text + used, size - used, "}");
 }
 
-// ---- linger ----
-
-// The input has gone quiet when no row has come since the last tick.
-static void tick(void *arg)
-{
-    struct writer *writer = arg;
-    size_t rows = gathered(writer);
-    if (++writer->ticks >= LINGER_TICKS || rows == writer->rows_at_tick) {
-        writer->hurried = true;
-        flush(writer);
-        return;
-    }
-    writer->rows_at_tick = rows;
-    loop_timer_start(writer->tick, writer->options.linger_ms / LINGER_TICKS + 1);
-}
-
-static void start_linger(struct writer *writer)
-{
-    if (loop_timer_pending(writer->tick) || writer->hurried)
-        return;
-    writer->ticks = 0;
-    writer->rows_at_tick = gathered(writer);
-    loop_timer_start(writer->tick, writer->options.linger_ms / LINGER_TICKS + 1);
-}
-
 // ---- gathering ----
 
 struct batch *writer_begin(struct writer *writer)
 {
-    if (gathered(writer) >= writer->options.max_rows ||
+    if (writer_gathered(writer) >= writer->options.max_rows ||
         writer->gathering->value_bytes >= BATCH_BYTES) {
         list_append(&writer->ready, &writer->gathering->node);
-        writer->gathering = spare_batch(writer);
+        writer->gathering = writer_spare_batch(writer);
     }
     return writer->gathering;
 }
 
 void writer_end(struct writer *writer)
 {
-    if (gathered(writer) == 0)
+    if (writer_gathered(writer) == 0)
         return;
     if (writer->options.linger_ms > 0 && !gathering_due(writer))
-        start_linger(writer);
+        writer_linger(writer);
     else if (idle_lane(writer))
         loop_task_schedule(writer->flush);
 }
@@ -355,20 +291,23 @@ struct writer *writer_new(struct loop *loop, struct worker *worker, struct catal
     writer->epoch.writer = options->name;
     writer->epoch.exchanges = options->exchanges;
     writer->exchanges = exchanges_new(loop, writer);
+    outage_init(&writer->outage, loop);
     writer->reject_limit.interval_ms = REPEAT_LOG_MS;
     list_init(&writer->ready);
     prepare_init(&writer->prepare, catalog, send_again, writer);
     list_init(&writer->spare);
     writer->gathering = batch_new(budget);
-    writer->flush = loop_task_new(loop, flush, writer);
-    writer->tick = loop_timer_new(loop, tick, writer);
+    writer->flush = loop_task_new(loop, writer_flush, writer);
+    writer->tick = loop_timer_new(loop, writer_linger_due, writer);
     const struct lane_calls calls = {
         .ready = lane_ready,
         .gone = lane_gone,
         .committed = lane_committed,
         .returned = lane_returned,
-        .epoch_changed = lane_epoch_moved,
+        .epoch_changed = writer_epoch_moved,
         .exchanges = lane_exchanges,
+        .resolved = writer_doubt_resolved,
+        .position = writer_position,
         .schema_gone = lane_schema_gone,
         .backends = lane_backends,
         .arg = writer,
@@ -393,7 +332,7 @@ void writer_start(struct writer *writer)
 static void free_batches(struct list *list)
 {
     for (struct list *node; (node = list_take(list));) {
-        struct batch *batch = batch_of(node);
+        struct batch *batch = writer_batch_of(node);
         batch_abandon(batch);
         batch_free(batch);
     }
@@ -412,18 +351,9 @@ void writer_free(struct writer *writer)
     free_batches(&writer->spare);
     loop_task_free(writer->flush);
     loop_timer_free(writer->tick);
+    outage_fini(&writer->outage);
     exchanges_free(writer->exchanges);
     free(writer);
-}
-
-const struct writer_counters *writer_counters(struct writer *writer)
-{
-    struct writer_counters *counters = &writer->counters;
-    counters->commits = writer->lane_counters.commits;
-    counters->failures = writer->lane_counters.failures;
-    counters->resolved_committed = writer->lane_counters.resolved_committed;
-    counters->resolved_repeated = writer->lane_counters.resolved_repeated;
-    return counters;
 }
 
 struct exchanges *writer_exchanges(const struct writer *writer)
@@ -435,47 +365,11 @@ void writer_each_batch(const struct writer *writer, writer_batch_fn *fn, void *a
 {
     fn(arg, writer->gathering);
     list_each (node, &writer->ready)
-        fn(arg, batch_of(node));
+        fn(arg, writer_batch_of(node));
     prepare_each(&writer->prepare, fn, arg);
     for (unsigned i = 0; i < writer->options.connections; i++) {
         struct batch *batch = lane_batch(writer->lanes[i]);
         if (batch)
             fn(arg, batch);
     }
-}
-
-static void find_oldest(void *arg, struct batch *batch)
-{
-    int64_t *oldest_us = arg, time_us = batch_oldest_us(batch);
-    if (time_us < *oldest_us)
-        *oldest_us = time_us;
-}
-
-int64_t writer_lag_ms(const struct writer *writer)
-{
-    int64_t oldest_us = INT64_MAX, now_us = loop_wall_us();
-    writer_each_batch(writer, find_oldest, &oldest_us);
-    return oldest_us < now_us ? (now_us - oldest_us) / 1000 : 0;
-}
-
-unsigned writer_usable(const struct writer *writer)
-{
-    unsigned usable = 0;
-    for (unsigned i = 0; i < writer->options.connections; i++)
-        usable += lane_usable(writer->lanes[i]);
-    return usable;
-}
-
-const char *writer_state(struct writer *writer)
-{
-    unsigned usable = writer_usable(writer);
-    if (usable == writer->options.connections)
-        return "ok";
-    const char *trouble = "";
-    for (unsigned i = 0; i < writer->options.connections; i++)
-        if (!lane_usable(writer->lanes[i]))
-            trouble = lane_trouble(writer->lanes[i]);
-    snprintf(writer->state, sizeof writer->state, "%u of %u connections: %s", usable,
-             writer->options.connections, trouble);
-    return writer->state;
 }

@@ -212,6 +212,22 @@ level = warning
         self.expect_rows(kind, count + 1)
         return report
 
+    def refuse(self, percent, batches):
+        """Seconds per batch of 10,000 rows fed from memory, of which so many are refused (None: one)."""
+        self.reset()
+        self.sql('TRUNCATE sensorlog.reject')
+        least = percent * 10 if percent is not None else 0.017 # of 10,000 at random from 0 to 1,000; sink's are always the same
+        self.sql(f'ALTER TABLE telemetry.altimeter ADD CONSTRAINT good CHECK (altitude_m >= {least})')
+        try:
+            done = run('sink', 10000, 1 if percent is None else batches, 1)
+        finally:
+            self.sql('ALTER TABLE telemetry.altimeter DROP CONSTRAINT good')
+        share = done['rejected'] / done['rows']
+        expected = 1e-4 if percent is None else percent / 100
+        if abs(share - expected) > expected / 10:
+            raise RuntimeError(f'of {percent} % a share of {share} was refused')
+        return done['seconds'] / done['rows'] * 10000
+
     def load(self, name, publishers, subscribers, qos, count, rate=0, window=IN_FLIGHT):
         """Publishers and subscribers at the broker of this name, without mappings: the load's report."""
         with self.broker(name) as (port, pid):

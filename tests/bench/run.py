@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """make bench: figures of this machine, in tables; nothing is asserted. Needs PostgreSQL in the environment
-(tests/with_postgres.sh). run.py [--repeat N] [--quick] [sink|cpu|end|python|broker|sensors]..."""
+(tests/with_postgres.sh). run.py [--repeat N] [--quick] [sink|poison|cpu|end|python|broker|sensors]..."""
 import argparse
 import os
 import pathlib
@@ -57,6 +57,17 @@ def sink(bench, report, repeat, scale):
             ratios = [median(run[2] / run[bare] for run in runs) for bare in (0, 1)]
             report.row([thousands(batch), connections, thousands(one), thousands(two), thousands(ours),
                         f'{ratios[0]:.2f}', '0.90', f'{ratios[1]:.2f}'])
+
+
+def poison(bench, report, repeat, scale):
+    """Rows that a constraint of the table's refuses, at random, among good ones: how much longer a full batch takes."""
+    report.head('Rows at fault in batches of 10,000, fed from memory',
+                ['refused', 'rows/s', 'time of good ones, times', 'target'])
+    cases = [('none', 0, ''), ('one', None, ''), ('1 %', 1, ''), ('50 %', 50, '5'), ('all', 100, '')]
+    runs = alternately(repeat, [lambda percent=percent: bench.refuse(percent, max(1, 10 // scale))
+                                for _, percent, _ in cases])
+    for (name, _, target), seconds in zip(cases, runs):
+        report.row([name, thousands(10000 / median(seconds)), f'{ratio(seconds, runs[0]):.1f}', target])
 
 
 def cpu(bench, report, repeat, scale):
@@ -214,7 +225,7 @@ def machine(bench):
 
 
 def main():
-    sections = {'sink': sink, 'cpu': cpu, 'end': end, 'python': python, 'broker': broker, 'sensors': sensors}
+    sections = {'sink': sink, 'poison': poison, 'cpu': cpu, 'end': end, 'python': python, 'broker': broker, 'sensors': sensors}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--repeat', type=int, default=5, help='runs, of which the medians are given')
     parser.add_argument('--quick', action='store_true', help='a twentieth of the messages')

@@ -1,6 +1,6 @@
 -- Epochs and progress: what an ambiguous COMMIT is resolved by. Sessions side by side through dblink.
 \set QUIET on
-SELECT plan(28);
+SELECT plan(31);
 SET ROLE logger;
 
 SELECT is(sensorlog.raise_epoch('w'), 1::bigint, 'the first epoch of a writer is 1');
@@ -22,6 +22,15 @@ SELECT throws_ok($$SELECT sensorlog.advance('w', 1, 0, 3)$$, 'SL001', 'epoch 1 o
 SELECT throws_ok($$SELECT sensorlog.advance('w', 1, 5, 1)$$, 'SL001', NULL, 'a lane without progress is fenced');
 SELECT is(sensorlog.committed('w', 1, 0), 2::bigint, 'the progress of the old epoch can still be read');
 SELECT is(sensorlog.committed('w', 2, 0), 0::bigint, 'the new one begins at 0');
+
+-- A server without a battery-backed clock may learn the time between a COMMIT and the question for it.
+UPDATE sensorlog.writer_progress SET at = '1970-01-01' WHERE writer = 'w';
+SELECT is(sensorlog.raise_epoch('w'), 3::bigint, 'an epoch after a jump of the clock');
+SELECT is(sensorlog.committed('w', 1, 0), 2::bigint, 'progress is not forgotten by the clock alone');
+UPDATE sensorlog.writer SET epoch = 2000 WHERE writer = 'w';
+SELECT sensorlog.raise_epoch('w') \g /dev/null
+SELECT is((SELECT count(*) FROM sensorlog.writer_progress WHERE writer = 'w'), 0::bigint,
+    'but after a thousand epochs it is');
 
 -- An old transaction in flight: on a lane that has progress, and on one that has none yet.
 RESET ROLE;

@@ -78,6 +78,8 @@ SELECT sensorlog.terminate_stale('w', '{}');
 INSERT INTO sensorlog.reject (topic, payload, payload_length, reason) VALUES ('t', '', 0, 'r');
 INSERT INTO sensorlog.exchange (writer, session, packet_id) VALUES ('w', 1, 1) ON CONFLICT DO NOTHING;
 DELETE FROM sensorlog.exchange WHERE writer = 'w' AND session = 1;
+SELECT sensorlog.spool_advance('s', 0, 1), sensorlog.spool_position('s');
+SELECT sensorlog.take_rejects(ARRAY(SELECT id FROM sensorlog.reject));
 INSERT INTO telemetry.weather (time, station) VALUES (now(), 'n') ON CONFLICT (station, time) DO NOTHING;
 SELECT version, checksum FROM sensorlog.schema_version;
 END

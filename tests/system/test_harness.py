@@ -401,6 +401,15 @@ def test_the_notify_socket_hears(monkeypatch):
         notify.close()
 
 
+def test_the_last_words_of_a_daemon_are_read():
+    words = ["2026-11-23T20:19:27.612Z info: source site: 3 received, 1 stored, 2 abandoned, 0 pending",
+             "<6>mapping count: 0 received, 0 pending", "info: of something else: 3 received"]
+    assert metrics.books_at_the_end(words) == {("source", "site"): 3, ("mapping", "count"): 0}
+    for wrong in ("source site: 3 received, 2 stored, 1 pending", "source site: 3 received, 2 stored, 0 pending"):
+        with pytest.raises(AssertionError):
+            metrics.books_at_the_end([*words, wrong])
+
+
 def test_metrics_are_read_and_balanced():
     text = '''# HELP sensorlog_messages_received_total Messages.
 # TYPE sensorlog_messages_received_total counter
@@ -417,6 +426,13 @@ sensorlog_database_up 1
     metrics.books_balance(parsed)
     with pytest.raises(AssertionError, match="site"):
         metrics.books_balance(metrics.parse(text.replace("} 5", "} 6")))
+    parts = 'sensorlog_parts_received_total{mapping="m"} 2\nsensorlog_parts_total{mapping="m",verdict="stored"} 2\n' \
+            'sensorlog_parts_pending{mapping="m"} 0\n'
+    metrics.books_balance(metrics.parse(text + parts + "sensorlog_rows_total 2\n"))
+    with pytest.raises(AssertionError, match="sensorlog_rows_total 1"):
+        metrics.books_balance(metrics.parse(text + parts + "sensorlog_rows_total 1\n"))
+    with pytest.raises(AssertionError, match="no message is pending, and 512 bytes"):
+        metrics.books_balance(metrics.parse("sensorlog_memory_bytes 512\n"))
 
 
 @pytest.mark.parametrize("topic_filter, topic, wanted", [

@@ -16,6 +16,8 @@ struct disk_faults {
     atomic_int held;      // calls that wait
     atomic_uint calls;    // changes
     atomic_uint unsynced; // writes to a log since it was synced
+    atomic_int die_in;    // in the change with this number from now on the process ends; 0: none
+    atomic_bool tear;     // after half of it is written
 };
 
 static struct disk_faults disk_faults;
@@ -47,6 +49,11 @@ static inline int faulty_change(void)
     return disk_faults.fail;
 }
 
+static inline bool faulty_is_last(void)
+{
+    return disk_faults.die_in > 0 && --disk_faults.die_in == 0;
+}
+
 static inline int faulty_write(sqlite3_file *file, const void *data, int size, sqlite3_int64 at)
 {
     int error = disk_faults.fail == SQLITE_IOERR_FSYNC ? 0 : faulty_change();
@@ -55,6 +62,11 @@ static inline int faulty_write(sqlite3_file *file, const void *data, int size, s
     if (((struct faulty_file *)(void *)file)->is_log)
         disk_faults.unsynced++;
     file = faulty_real(file);
+    if (faulty_is_last()) {
+        if (disk_faults.tear)
+            file->pMethods->xWrite(file, data, size / 2, at);
+        _exit(0);
+    }
     return file->pMethods->xWrite(file, data, size, at);
 }
 
@@ -63,6 +75,8 @@ static inline int faulty_sync(sqlite3_file *file, int flags)
     int error = faulty_change();
     if (error)
         return error;
+    if (faulty_is_last())
+        _exit(0);
     if (((struct faulty_file *)(void *)file)->is_log)
         disk_faults.unsynced = 0;
     file = faulty_real(file);
@@ -72,6 +86,8 @@ static inline int faulty_sync(sqlite3_file *file, int flags)
 static inline int faulty_truncate(sqlite3_file *file, sqlite3_int64 size)
 {
     int error = faulty_change();
+    if (faulty_is_last())
+        _exit(0);
     file = faulty_real(file);
     return error ? error : file->pMethods->xTruncate(file, size);
 }
@@ -132,11 +148,37 @@ static inline int faulty_traits(sqlite3_file *file)
     return file->pMethods->xDeviceCharacteristics(file);
 }
 
+// Memory that processes share: no change of a file.
+static inline int faulty_shm_map(sqlite3_file *file, int region, int size, int extend,
+                                 void volatile **memory)
+{
+    file = faulty_real(file);
+    return file->pMethods->xShmMap(file, region, size, extend, memory);
+}
+
+static inline int faulty_shm_lock(sqlite3_file *file, int offset, int count, int flags)
+{
+    file = faulty_real(file);
+    return file->pMethods->xShmLock(file, offset, count, flags);
+}
+
+static inline void faulty_shm_barrier(sqlite3_file *file)
+{
+    file = faulty_real(file);
+    file->pMethods->xShmBarrier(file);
+}
+
+static inline int faulty_shm_unmap(sqlite3_file *file, int remove)
+{
+    file = faulty_real(file);
+    return file->pMethods->xShmUnmap(file, remove);
+}
+
 static inline int faulty_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags,
                               int *out)
 {
     static const sqlite3_io_methods methods = {
-        .iVersion = 1,
+        .iVersion = 2,
         .xClose = faulty_close,
         .xRead = faulty_read,
         .xWrite = faulty_write,
@@ -149,6 +191,10 @@ static inline int faulty_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *
         .xFileControl = faulty_control,
         .xSectorSize = faulty_sector,
         .xDeviceCharacteristics = faulty_traits,
+        .xShmMap = faulty_shm_map,
+        .xShmLock = faulty_shm_lock,
+        .xShmBarrier = faulty_shm_barrier,
+        .xShmUnmap = faulty_shm_unmap,
     };
     sqlite3_vfs *real_vfs = vfs->pAppData;
     struct faulty_file *faulty = (struct faulty_file *)(void *)file;

@@ -245,7 +245,7 @@ static void creates_everything(void **state)
     assert_null(w.stopped);
     assert_string_equal(
         ask("SELECT string_agg(version::text, ',' ORDER BY version) FROM sensorlog.schema_version"),
-        "1,2,3");
+        "1,2,3,4");
     assert_string_equal(
         ask("SELECT string_agg(attname || ' ' || atttypid::regtype || ' ' || attnotnull, ', ' ORDER BY attnum)"
             " FROM pg_attribute WHERE attrelid = 'telemetry.weather'::regclass AND attnum > 0"),

@@ -115,6 +115,20 @@ static void the_set_is_one(void **state)
     assert_false(exchange_set_has(&set, 1, 1));
 }
 
+static void the_set_keeps_contents(void **state)
+{
+    (void)state;
+    struct exchange_set set = {0};
+    for (uint16_t id = 1; id <= 1000; id++)
+        exchange_set_add(&set, 1, id)->content = id * UINT64_C(3);
+    for (uint16_t id = 2; id <= 1000; id += 2)
+        exchange_set_remove(&set, 1, id);
+    for (uint16_t id = 1; id <= 1000; id += 2)
+        assert_int_equal(exchange_set_find(&set, 1, id)->content, id * UINT64_C(3));
+    assert_null(exchange_set_find(&set, 1, 2));
+    exchange_set_fini(&set);
+}
+
 // ---- with the rows ----
 
 static void they_are_loaded_at_the_start(void **state)
@@ -133,6 +147,36 @@ static void they_are_loaded_at_the_start(void **state)
     assert_true(writer_exchange_stored(rig->writer, INT64_MAX, 3));
     assert_false(writer_exchange_stored(rig->writer, SESSION, 2));
     assert_false(writer_exchange_stored(rig->writer, SESSION, 3));
+}
+
+// A message with a content repeats another only if it has DUP and, where that is known, the same
+// content: a broker that was set back gives an identifier again.
+static void contents_are_compared(void **state)
+{
+    struct rig *rig = listening(rig_up(state, (struct writer_options){0}));
+    const struct {
+        uint64_t stored, came;
+        bool dup, repeats;
+    } cases[] = {{0, 0, false, true}, {5, 0, false, true},  {0, 5, true, true},  {5, 5, true, true},
+                 {5, 6, true, false}, {5, 5, false, false}, {0, 5, false, false}};
+    enum { CASES = sizeof cases / sizeof *cases };
+    for (uint16_t i = 0; i < CASES; i++) {
+        rig->content = cases[i].stored;
+        feed(rig, PLAIN, i, i + 1);
+    }
+    rig_wait_settled(rig, CASES);
+    for (uint16_t i = 0; i < CASES; i++) {
+        const struct message message = {.session = SESSION,
+                                        .packet_id = i + 1,
+                                        .content = cases[i].came,
+                                        .dup = cases[i].dup};
+        assert_int_equal(writer_message_stored(rig->writer, &message), cases[i].repeats);
+    }
+    const struct message other = {.session = SESSION, .packet_id = 77};
+    assert_false(writer_message_stored(rig->writer, &other));
+    rig_assert_text(rig->server,
+                    "SELECT string_agg(hash::text, ' ' ORDER BY packet_id) FROM sensorlog.exchange",
+                    "0 5 0 5 5 5 0");
 }
 
 // A transaction of the process before may still commit: its identifier is not missed.
@@ -465,6 +509,8 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_set_is_one),
+        cmocka_unit_test(the_set_keeps_contents),
+        TEST(contents_are_compared),
         TEST(they_are_loaded_at_the_start),
         TEST(an_earlier_transaction_is_waited_for),
         TEST(one_goes_with_the_rows_of_its_message),

@@ -161,6 +161,51 @@ static void defaults(void **state)
     assert_null(m->fields[1].unit);
 }
 
+// What a redelivery shares with the first, beside the key; the key alone makes no difference.
+static void what_is_compared(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *on_conflict;
+        enum on_conflict expected;
+    } words[] = {{"", CONFLICT_REJECT},
+                 {"on_conflict = \"reject\";", CONFLICT_REJECT},
+                 {"on_conflict = \"update\";", CONFLICT_UPDATE},
+                 {"on_conflict = \"ignore\";", CONFLICT_IGNORE}};
+    static const char compared[] = "topic level value pointer payload";
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        char *text = mem_printf(
+            "mappings = ( { name = \"a\"; filter = \"+/x\"; decoder = \"json\"; table = \"t\";\n"
+            "time = { from = \"/t\"; }; key = (\"time\", \"k\"); %s columns = (\n"
+            "{ name = \"k\"; type = \"text\"; from = \"/k\"; required = true; },\n"
+            "{ name = \"topic\"; type = \"text\"; from = \"topic\"; },\n"
+            "{ name = \"level\"; type = \"text\"; from = \"topic[0]\"; },\n"
+            "{ name = \"value\"; type = \"jsonb\"; from = \"value\"; },\n"
+            "{ name = \"pointer\"; type = \"float8\"; from = \"/v\"; },\n"
+            "{ name = \"payload\"; type = \"bytea\"; from = \"payload\"; },\n"
+            "{ name = \"at\"; type = \"timestamptz\"; from = \"received_at\"; },\n"
+            "{ name = \"qos\"; type = \"int2\"; from = \"qos\"; },\n"
+            "{ name = \"dup\"; type = \"bool\"; from = \"dup\"; },\n"
+            "{ name = \"retain\"; type = \"bool\"; from = \"retain\"; },\n"
+            "{ name = \"client\"; type = \"text\"; from = \"client_id\"; },\n"
+            "{ name = \"property\"; type = \"text\"; from = \"property.x\"; },\n"
+            "{ name = \"constant\"; type = \"text\"; value = \"x\"; } ); } );\n",
+            words[i].on_conflict);
+        load_text(text);
+        free(text);
+        assert_string_equal(said, "");
+        const struct target *target = &mappings.items[0].target;
+        assert_int_equal(target->on_conflict, words[i].expected);
+        assert_int_equal(target->column_count, 14);
+        for (size_t k = 0; k < target->column_count; k++)
+            assert_int_equal(target->columns[k].compared,
+                             k > 1 && strstr(compared, target->columns[k].name) != NULL);
+        mapfile_fini(&mappings);
+        free(said);
+        said = NULL;
+    }
+}
+
 // What is always the same for a redelivery makes a key; such a column need not be called required.
 static void key_columns_become_required(void **state)
 {
@@ -274,7 +319,7 @@ static const struct mistake mapping_mistakes[] = {
     {"$D $C\nfiltr = \"x\";", "2: unknown key 'filtr'; did you mean 'filter'?\n"},
     {"$D $C\ntopic = \"x\";",
      "2: unknown key 'topic'; allowed: name, filter, decoder, source, qos, retained, time, "
-     "table, key, partition, columns\n"},
+     "table, key, on_conflict, partition, columns\n"},
     {"$D $C\nsource = [\"sitte\"];", "2: unknown source 'sitte'; did you mean 'site'?\n"},
     {"$D $C\nsource = [\"broker\"];", "2: unknown source 'broker'; allowed: site, shared\n"},
     {"$D $C\nsource = [\"site\", \"site\"];", "2: source 'site' is given twice\n"},
@@ -319,6 +364,13 @@ static const struct mistake mapping_mistakes[] = {
     {"$D $C $T\nkey = [\"time\", \"time\"];", "2: key column 'time' is given twice\n"},
     {"$D $C $T\nkey = \"v\";", "2: key is a text; allowed: a list, [\"...\", \"time\"]\n"},
     {"$D $C $T\nkey = [];", "2: key is empty\n"},
+    {"$D $C $T\non_conflict = \"update\";",
+     "2: on_conflict says what becomes of a second row with the same key, and the mapping has no "
+     "key\n"},
+    {"$D $C $T\nkey = [\"time\"]; on_conflict = \"updte\";",
+     "2: unknown on_conflict 'updte'; did you mean 'update'?\n"},
+    {"$D $C $T\nkey = [\"time\"]; on_conflict = true;",
+     "2: on_conflict is true or false; allowed: a text in quotes\n"},
     {"$D $C\nkey = [\"time\"];",
      "2: key column 'time' is the time of arrival, which a redelivery does not share; the "
      "mapping needs time = { from = ...; format = ...; }\n"},
@@ -521,7 +573,7 @@ static void all_mistakes_of_all_files_in_one_run(void **state)
         said,
         "a.cfg:1: unknown key 'nonsense'; allowed: mappings\n"
         "a.cfg:2: unknown key 'nonsense'; allowed: name, filter, decoder, source, qos, retained, "
-        "time, table, key, partition, columns\n"
+        "time, table, key, on_conflict, partition, columns\n"
         "a.cfg:2: name is missing\n"
         "a.cfg:2: filter is missing\n"
         "a.cfg:2: decoder is missing\n"
@@ -690,6 +742,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         STORY(every_key_arrives),
         STORY(defaults),
+        STORY(what_is_compared),
         STORY(key_columns_become_required),
         cmocka_unit_test(mistakes_of_files),
         cmocka_unit_test(mistakes_of_mappings),

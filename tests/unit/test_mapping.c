@@ -212,6 +212,9 @@ static void change(struct mapping *mapping, int what)
         free(mapping->fields[2].constant);
         target->column_count--;
         return;
+    case 19:
+        target->on_conflict = CONFLICT_IGNORE;
+        return;
     default:
         fail();
     }
@@ -232,7 +235,7 @@ static void what_says_the_same_is_the_same(void **state)
         {.name = "more", .type = "text", .constant = "x"},
         {0},
     };
-    enum { CHANGES = 28 };
+    enum { CHANGES = 29 };
     for (int what = -1; what < CHANGES; what++) {
         struct mapping a, b;
         sample_mapping(&a, "a/+", DECODER_TEXT, columns);

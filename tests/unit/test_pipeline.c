@@ -12,6 +12,7 @@
 #include "pipeline/pipeline.h"
 #include "sample_mapping.h"
 #include "store/batch.h"
+#include "store/spool.h"
 #include "store/writer.h"
 
 enum { MAPPINGS = 5 };
@@ -33,6 +34,25 @@ void writer_end(struct writer *unused)
 {
     (void)unused;
     writer.ended++;
+}
+
+// Stands in for the spool: what it takes is let go at once.
+struct spool {
+    bool takes;
+    unsigned taken;
+    char only[60]; // of the last one; "any" where any mapping may take it
+};
+
+bool spool_takes(const struct spool *spool)
+{
+    return spool->takes;
+}
+
+void spool_take(struct spool *spool, struct message *message, const char *only)
+{
+    spool->taken++;
+    snprintf(spool->only, sizeof spool->only, "%s", only ? only : "any");
+    message_release(message, VERDICT_SPOOLED, NULL);
 }
 
 static struct {
@@ -255,6 +275,92 @@ static void a_bad_part_leaves_no_row(void **state)
     tear_down(&stage);
 }
 
+// Only what some mapping wants; and whatever is not wanted needs no disk.
+static void the_spool_takes_what_is_wanted(void **state)
+{
+    (void)state;
+    static const struct {
+        struct sent sent;
+        const char *only, *verdict;
+    } kept[] = {
+        {{.topic = "sensors/1", .payload = "5"}, "any", "spooled"},
+        {{.topic = "elsewhere", .payload = "five"}, "any", "spooled"},
+        {{.topic = "nowhere", .payload = "5"}, "", "skipped: no mapping"},
+        {{.topic = "of/other", .payload = "5"}, "", "skipped: no mapping"},
+        {{.topic = "elsewhere", .payload = "5", .retain = true}, "", "skipped: retained copy"},
+        {{.topic = "sensors/1", .payload = "5", .retain = true}, "any", "spooled"},
+        {{.topic = "nowhere", .payload = "", .flaw = "malformed"}, "any", "spooled"},
+        {{.topic = "elsewhere", .payload = "5", .full_length = 1 << 30}, "any", "spooled"},
+        {{.topic = "sensors/1", .payload = "5", .subscriptions = {3}}, "sensors/+\n", "spooled"},
+        {{.topic = "sensors/1", .payload = "5", .subscriptions = {3, 1}},
+         "sensors/#\nsensors/+\n",
+         "spooled"},
+        {{.topic = "sensors/1", .payload = "5", .subscriptions = {4}}, "", "skipped: no mapping"},
+    };
+    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
+        struct spool spool = {.takes = true};
+        struct stage stage;
+        set_up(&stage);
+        for (int m = 0; m < MAPPINGS; m++) {
+            struct mapping *mapping = &stage.mappings[m];
+            free(mapping->name);
+            mapping->target.mapping = mapping->name = mem_strdup(mapping->filter);
+        }
+        pipeline_set_spool(stage.pipeline, &spool);
+        take(&stage, &kept[i].sent);
+        assert_string_equal(heard.verdict, kept[i].verdict);
+        assert_string_equal(spool.only, kept[i].only);
+        assert_int_equal(spool.taken, *kept[i].only != '\0');
+        assert_int_equal(writer.begun, 0);
+        spool.takes = false;
+        take(&stage, &(struct sent){.topic = "elsewhere", .payload = "5"});
+        assert_int_equal(writer.begun, 1);
+        batch_settle(writer.batch);
+        assert_string_equal(heard.verdict, "stored");
+        tear_down(&stage);
+    }
+}
+
+// It was acknowledged, so it does not vanish when no mapping wants it any more.
+static void what_the_spool_gives_back_is_stored_or_rejected(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *topic;
+        bool retain;
+        const char *only, *verdict;
+    } given[] = {
+        {"elsewhere", false, NULL, "stored"},
+        {"nowhere", false, NULL, "rejected: no mapping takes it any more"},
+        {"elsewhere", true, NULL, "rejected: no mapping takes it any more"},
+        {"elsewhere", false, "gone\n", "rejected: no mapping takes it any more"},
+        {"sensors/1", true, NULL, "stored"},
+    };
+    for (size_t i = 0; i < sizeof given / sizeof *given; i++) {
+        struct spool spool = {.takes = true};
+        struct stage stage;
+        set_up(&stage);
+        pipeline_set_spool(stage.pipeline, &spool);
+        const struct message_parts parts = {
+            .topic = given[i].topic,
+            .topic_length = (uint32_t)strlen(given[i].topic),
+            .payload = "5",
+            .payload_length = 1,
+            .full_length = 1,
+            .retain = given[i].retain,
+            .only = given[i].only,
+            .entry = 7,
+            .entry_kind = MESSAGE_OF_SPOOL,
+        };
+        pipeline_take(stage.pipeline, message_new(&stage.site, &stage.budget, &parts));
+        assert_int_equal(spool.taken, 0);
+        assert_int_equal(writer.batch->spool_to, 7);
+        batch_settle(writer.batch);
+        assert_string_equal(heard.verdict, given[i].verdict);
+        tear_down(&stage);
+    }
+}
+
 static void count_match(void *arg, const struct mapping *mapping, struct plan *plan)
 {
     char *found = arg;
@@ -405,6 +511,8 @@ int main(void)
         cmocka_unit_test(a_stopped_mapping_rejects),
         cmocka_unit_test(a_flawed_message_is_rejected_as_a_whole),
         cmocka_unit_test(a_bad_part_leaves_no_row),
+        cmocka_unit_test(the_spool_takes_what_is_wanted),
+        cmocka_unit_test(what_the_spool_gives_back_is_stored_or_rejected),
         cmocka_unit_test(matches_can_be_asked_for),
         cmocka_unit_test(a_bad_plan_makes_no_pipeline),
         cmocka_unit_test(it_is_said_what_is_wanted),

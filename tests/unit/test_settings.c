@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "base/memtext.h"
+#include "conf/pathflaw.h"
 #include "conf/settings.h"
 #include "conf_files.h"
 
@@ -93,8 +94,11 @@ static void every_key_arrives(void **state)
               "[state]\n"
               "directory =\n"
               "[spool]\n"
-              "mode = off\n"
+              "mode = outage\n"
               "outage_after = 10s\n"
+              "file = kept.db\n"
+              "max_bytes = 3MiB\n"
+              "on_full = drop-oldest\n"
               "[http]\n"
               "listen = [::1]:9680\n"
               "[log]\n"
@@ -134,7 +138,12 @@ static void every_key_arrives(void **state)
     assert_int_equal(settings.batch.memory, 8 << 20);
     assert_true(strstr(settings.mappings.directory, "/../maps") != NULL);
     assert_null(settings.state.directory);
+    assert_true(settings.spool.outage);
     assert_int_equal(settings.spool.outage_after_ms, 10000);
+    assert_true(strstr(settings.spool.file, "/kept.db") != NULL);
+    assert_int_equal(settings.spool.max_bytes, 3 << 20);
+    assert_true(settings.spool.drop_oldest);
+    assert_null(settings.state.flaw);
     assert_string_equal(settings.http.listen_host, "::1");
     assert_int_equal(settings.http.listen_port, 9680);
     assert_int_equal(settings.log_level, LOG_LEVEL_DEBUG);
@@ -328,6 +337,48 @@ static void where_the_broker_keeps_its_state(void **state)
     assert_true(strstr(settings.broker.state, "/broker.db") != NULL);
 }
 
+static void where_the_spool_is(void **state)
+{
+    (void)state;
+    setenv("STATE_DIRECTORY", files.directory, 1);
+    load_text(SITE "[spool]\nmode = outage\n");
+    unsetenv("STATE_DIRECTORY");
+    assert_string_equal(said, "");
+    assert_null(settings.state.flaw);
+    assert_true(strstr(settings.spool.file, "/spool.db") != NULL);
+    settings_fini(&settings);
+    free(said);
+    // Only where it is to run can be known what is there.
+    setenv("STATE_DIRECTORY", "/nonexistent", 1);
+    load_text(SITE "[spool]\nmode = outage\n");
+    assert_string_equal(said, "");
+    assert_string_equal(settings.state.flaw,
+                        "[spool] file: the directory '/nonexistent': No such file or directory; "
+                        "it must be there and writable, or name another file");
+    settings_fini(&settings);
+    free(said);
+    load_text(SITE "[spool]\nmode = off\n");
+    unsetenv("STATE_DIRECTORY");
+    assert_null(settings.state.flaw);
+    assert_string_equal(settings.spool.file, "/nonexistent/spool.db");
+}
+
+static void a_directory_that_is_somebody_else_s_cannot_be_written(void **state)
+{
+    (void)state;
+    assert_null(pathflaw_writable(files.directory));
+    assert_int_equal(chmod(files.directory, 0500), 0);
+    bool root = geteuid() == 0; // who may write everywhere
+    assert_int_equal(root ? seteuid(65534) : 0, 0);
+    char *flaw = pathflaw_writable(files.directory);
+    assert_int_equal(root ? seteuid(0) : 0, 0);
+    assert_int_equal(chmod(files.directory, 0700), 0);
+    assert_non_null(flaw);
+    assert_non_null(strstr(flaw, "cannot be written: Permission denied"));
+    free(flaw);
+    load_text(SITE);
+}
+
 static void certificates_of_a_subscriber_arrive(void **state)
 {
     (void)state;
@@ -373,6 +424,11 @@ static void defaults(void **state)
     assert_int_equal(settings.batch.memory, 64 << 20);
     assert_true(strstr(settings.mappings.directory, "/topics.d") != NULL);
     assert_string_equal(settings.state.directory, "/var/lib/sensorlogd");
+    assert_false(settings.spool.outage);
+    assert_int_equal(settings.spool.outage_after_ms, 5000);
+    assert_string_equal(settings.spool.file, "/var/lib/sensorlogd/spool.db");
+    assert_int_equal(settings.spool.max_bytes, 1 << 30);
+    assert_false(settings.spool.drop_oldest);
     assert_null(settings.http.listen_host);
     assert_int_equal(settings.log_level, LOG_LEVEL_INFO);
 }
@@ -676,8 +732,23 @@ static const struct mistake {
     {"[state]\ndirectory = /nonexistent\n",
      ":4: directory: '/nonexistent': No such file or directory\n"},
     {"[state]\ndirectory = /dev/null\n", ":4: directory: '/dev/null' is no directory\n"},
-    {"[spool]\nmode = outage\n", ":4: mode: the spool is not part of this release; allowed: off\n"},
-    {"[spool]\nmode = on\n", ":4: mode: 'on' is not allowed; allowed: off\n"},
+    {"[spool]\nmode = on\n", ":4: mode: 'on' is not allowed; allowed: off, outage\n"},
+    {"[spool]\nmax_bytes = 1023KiB\n",
+     ":4: max_bytes: '1023KiB' is not allowed; allowed: 1MiB to 16384GiB\n"},
+    {"[spool]\non_full = drop\n",
+     ":4: on_full: 'drop' is not allowed; allowed: withhold, drop-oldest\n"},
+    {"[spool]\noutage_after = 2d\n", ":4: outage_after: '2d' is not allowed; allowed: 0ms to 1d\n"},
+    {"[spool]\nfile =\n", ":4: file: is empty\n"},
+    {"[spool]\nmode = outage\nfile = /nonexistent/x.db\n",
+     ":5: file: the directory '/nonexistent': No such file or directory; it must be there and "
+     "writable, or name another file\n"},
+    {"[spool]\nmode = outage\nfile = /dev/null/x.db\n",
+     ":5: file: the directory '/dev/null' is no directory; it must be there and writable, or name "
+     "another file\n"},
+    {"[state]\ndirectory =\n[spool]\nmode = outage\n",
+     ":6: mode = outage needs a file, since [state] has no directory\n"},
+    {BROKER "state = /tmp/one.db\n[spool]\nfile = /tmp/../tmp/one.db\nmode = outage\n",
+     ":8: file: '/tmp/../tmp/one.db' is the state of [broker] already; name another file\n"},
     {"[http]\nlisten = 9680\n", ":4: listen: '9680' has no port; allowed: HOST:PORT\n"},
     {"[http]\nlisten = 127.0.0.1:0\n",
      ":4: listen: '127.0.0.1:0' has no valid port; allowed: 1 to 65535\n"},
@@ -978,6 +1049,8 @@ int main(void)
         STORY(defaults_of_the_broker),
         STORY(who_may_come_without_a_name),
         STORY(where_the_broker_keeps_its_state),
+        STORY(where_the_spool_is),
+        STORY(a_directory_that_is_somebody_else_s_cannot_be_written),
         STORY(certificates_of_a_subscriber_arrive),
         STORY(defaults),
         STORY(systemd_names_the_state_directory),

@@ -12,6 +12,7 @@
 
 #include "store/sql.h"
 #include "store/sql_array.h"
+#include "store/sql_text.h"
 #include "store_rig.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -453,7 +454,8 @@ static void rows_that_were_there_come_back(void **state)
         }
         sql_encode_types(&rig->params, &keyed, true);
         assert_int_equal(rig->params.params.count, 4);
-        assert_int_equal(sql_encode_rows(&rig->params, &rig->batch->groups[0], 0, count, true),
+        assert_int_equal(sql_encode_rows(&rig->params, &rig->batch->groups[0],
+                                         &(struct sql_rows){0, count, VERDICT_NONE}, true),
                          count);
         char there[64];
         execute(sql, &rig->params, there, sizeof there);
@@ -479,8 +481,10 @@ static void refused_rows_are_left_out(void **state)
         size_t first, last, count;
     } cases[] = {{0, 5, 3}, {0, 1, 1}, {1, 2, 0}, {1, 4, 2}, {4, 5, 0}, {2, 2, 0}};
     for (size_t i = 0; i < COUNT(cases); i++)
-        assert_int_equal(sql_encode_rows(&rig->params, group, cases[i].first, cases[i].last, true),
-                         cases[i].count);
+        assert_int_equal(
+            sql_encode_rows(&rig->params, group,
+                            &(struct sql_rows){cases[i].first, cases[i].last, VERDICT_NONE}, true),
+            cases[i].count);
     rig_free(rig);
 }
 
@@ -527,7 +531,7 @@ static void rejects_are_written_in_full(void **state)
     char nothing[8];
     add_rejects(rig);
     sql_encode_reject_types(&rig->params);
-    assert_int_equal(rig->params.params.count, 13);
+    assert_int_equal(rig->params.params.count, 14);
     sql_encode_rejects(&rig->params, rig->batch);
     execute(sql_insert_rejects(), &rig->params, nothing, sizeof nothing);
     rig_assert_text(

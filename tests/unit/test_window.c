@@ -200,6 +200,34 @@ static void knows_many_identifiers(void **state)
     window_fini(&window);
 }
 
+// With few entries, and with so many that their identifiers are in a set.
+static void drops_an_entry_that_needs_no_answer(void **state)
+{
+    (void)state;
+    static const uint16_t counts[] = {3, 300};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        struct window window;
+        struct window_entry entry;
+        window_init(&window, 1000);
+        for (uint16_t id = 1; id <= counts[i]; id++)
+            push(&window, id, 2, id);
+        settle(&window, window.generation, 1);
+        window_drop(&window, 1);
+        assert_false(window_holds(&window, 2));
+        push(&window, 2, 1, 999);
+        assert_int_equal(window_find(&window, 2, NULL)->hash, 999);
+        assert_false(window_release(&window, &entry));
+        settle(&window, window.generation, 0);
+        assert_true(window_release(&window, &entry));
+        assert_int_equal(entry.packet_id, 1);
+        assert_true(window_release(&window, &entry));
+        assert_int_equal(entry.packet_id, 0);
+        assert_true(window_holds(&window, 2));
+        assert_false(window_release(&window, &entry));
+        window_fini(&window);
+    }
+}
+
 static void waits_for_all_that_it_should(void **state)
 {
     (void)state;
@@ -255,6 +283,7 @@ int main(void)
         cmocka_unit_test(knows_the_identifiers_in_use),
         cmocka_unit_test(settles_nothing_of_the_past),
         cmocka_unit_test(knows_many_identifiers),
+        cmocka_unit_test(drops_an_entry_that_needs_no_answer),
         cmocka_unit_test(waits_for_all_that_it_should),
         cmocka_unit_test(takes_memory_as_it_is_used),
     };

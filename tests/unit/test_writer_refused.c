@@ -99,8 +99,9 @@ static void a_bad_row_goes_to_the_reject_table(void **state)
         free(expected);
         free(query);
         rig_assert_text(rig->server, transactions, "1");
-        // The whole, then two for each of the seven times that 100 is halved.
-        assert_in_range(rig_number(rig->server, tries), 2, 2 + 2 * 7);
+        // The whole, once for each of the seven times that 100 is halved, and the rest. What speaks
+        // up at COMMIT is looked for row by row, and has a second go.
+        assert_in_range(rig_number(rig->server, tries), 2, i >= 4 ? 1 + 100 + 1 : 2 + 1 + 7);
         assert_int_equal(writer_counters(rig->writer)->commits, 1);
         assert_int_equal(writer_counters(rig->writer)->rows, 99);
         assert_int_equal(writer_counters(rig->writer)->rejects, 1);
@@ -154,8 +155,8 @@ static void nothing_but_bad_rows(void **state)
     rig_wait_all(rig);
     rig_assert_verdicts(rig, 0, ROWS, VERDICT_REJECTED);
     assert_int_equal(rig_number(rig->server, "SELECT count(*) FROM sensorlog.reject"), ROWS);
-    // The first attempt, then each node of the tree of halves.
-    assert_int_equal(rig_number(rig->server, tries), 1 + 2 * ROWS - 1);
+    // The first attempt, two rows by halving, and each of the others once.
+    assert_in_range(rig_number(rig->server, tries), ROWS, ROWS + 2 * 10);
     rig_feed(rig, OTHER, 1);
     rig_wait_all(rig);
     assert_int_equal(rig->verdicts[ROWS], VERDICT_STORED);

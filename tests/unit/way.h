@@ -21,6 +21,10 @@ struct link {
     struct list node;
     struct way *way;
     struct bufferevent *client, *server; // either may be gone
+    // Where in the stream of what is sent: the header of a message so far, and what is left of it.
+    uint8_t header[5];
+    size_t header_length, left;
+    bool begun; // the first message has no type
 };
 
 struct way {
@@ -30,6 +34,7 @@ struct way {
     struct list links;
     bool holding;    // answers wait
     unsigned opened; // connections so far
+    unsigned syncs;  // that were sent: each is a round trip
 };
 
 static inline void link_free(struct link *link)
@@ -42,10 +47,40 @@ static inline void link_free(struct link *link)
     free(link);
 }
 
+static inline void link_take_header(struct link *link)
+{
+    const uint8_t *size = link->header + link->begun;
+    size_t length = (size_t)size[0] << 24 | (size_t)size[1] << 16 | (size_t)size[2] << 8 | size[3];
+    link->way->syncs += link->begun && link->header[0] == 'S';
+    link->left = length - 4;
+    link->header_length = 0;
+    link->begun = true;
+}
+
+static inline void link_count(struct link *link, const uint8_t *bytes, size_t length)
+{
+    while (length > 0) {
+        size_t taken = link->left < length ? link->left : length;
+        if (taken > 0) {
+            link->left -= taken;
+        } else {
+            taken = 1;
+            link->header[link->header_length++] = *bytes;
+            if (link->header_length == 4u + link->begun)
+                link_take_header(link);
+        }
+        bytes += taken;
+        length -= taken;
+    }
+}
+
 static inline void link_pass(struct bufferevent *from, void *arg)
 {
     struct link *link = arg;
     struct bufferevent *to = from == link->client ? link->server : link->client;
+    struct evbuffer *input = bufferevent_get_input(from);
+    if (from == link->client)
+        link_count(link, evbuffer_pullup(input, -1), evbuffer_get_length(input));
     if (to)
         bufferevent_write_buffer(to, bufferevent_get_input(from));
 }

@@ -9,7 +9,7 @@
 #include "store_rig.h"
 #include "way.h"
 
-enum { RIG_TARGETS = 3, RIG_MESSAGES_MAX = 4096, RIG_OWED_MAX = 16 };
+enum { RIG_TARGETS = 3, RIG_MESSAGES_MAX = 16384, RIG_OWED_MAX = 16 };
 
 // ---- the catalog ----
 
@@ -92,8 +92,9 @@ struct rig {
     int64_t now_us;   // when messages arrive; 0: now
     uint64_t session; // QoS 2: of the messages to come; 0: none
     uint16_t packet_id;
-    bool dup;       // of the messages to come
-    bool exchanges; // the writers to come keep QoS 2 identifiers
+    uint64_t content; // stored with the identifier
+    bool dup;         // of the messages to come
+    bool exchanges;   // the writers to come keep QoS 2 identifiers
     size_t settled;
     uint8_t verdicts[RIG_MESSAGES_MAX]; // by ticket
     uint64_t order[RIG_MESSAGES_MAX];   // tickets as they ended
@@ -183,6 +184,7 @@ static inline uint64_t rig_feed_message(struct rig *rig, const struct part *part
         message->received_us = rig->now_us;
     message->session = rig->session;
     message->packet_id = rig->packet_id;
+    message->content = rig->content;
     message->dup = rig->dup;
     struct batch *batch = writer_begin(rig->writer);
     for (size_t i = 0; i < count; i++) {

@@ -37,6 +37,7 @@ class Cluster:
         self.user = user_for_servers()
         self.port = free_port()
         self.log = Log()
+        self.environment = {}  # of it alone
         self.directory = tempfile.mkdtemp(prefix="sl", dir="/tmp")  # short: a socket's path has 107 bytes
         self._data = os.path.join(self.directory, "data")
         self._process = None
@@ -57,12 +58,17 @@ class Cluster:
     def running(self):
         return self._process is not None and self._process.running
 
+    @property
+    def pid(self):
+        """Of the postmaster."""
+        return self._process.pid
+
     def start(self):
         """Starts it, if it is not running, and waits until it takes connections."""
         if self.running:
             return
         self._process = Process("PostgreSQL", [f"{_bindir()}/postgres", "-D", self._data], user=self.user,
-                                last_signal=signal.SIGQUIT, log=self.log)
+                                last_signal=signal.SIGQUIT, log=self.log, env={**os.environ, **self.environment})
         wait_until(self._answers, "PostgreSQL to take connections")
 
     def _answers(self):

@@ -13,6 +13,9 @@ from .wait import wait_until
 
 _ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 BINARY = os.path.abspath(os.environ.get("SENSORLOGD", os.path.join(_ROOT, "build", "sensorlogd")))
+# The build that dies where a test tells it to (make FAILPOINTS=1).
+_DYING = os.path.abspath(os.environ.get("SENSORLOGD_FAILPOINTS",
+                                        os.path.join(os.path.dirname(BINARY), "failpoints", "sensorlogd")))
 
 _ENVIRONMENT = {
     **os.environ,
@@ -111,17 +114,33 @@ class Daemon:
         self.notify = NotifySocket()
         self.environment = {}  # of it alone
         self._process = None
+        self._started = 0  # the mark in its log
 
     def start(self, journal=False):
         """Starts it and waits for READY=1; journal as for Process."""
         assert os.access(BINARY, os.X_OK), f"there is no daemon at {BINARY}: build it, or set SENSORLOGD"
         before = len(self.notify.values("READY"))
-        self._process = Process("sensorlogd", [BINARY, "run", "-c", self.configuration.file], log=self.log,
-                                env={**_ENVIRONMENT, "NOTIFY_SOCKET": self.notify.path, **self.environment},
-                                journal=journal)
+        self._launch(BINARY, self.environment, journal)
         wait_until(lambda: len(self.notify.values("READY")) > before or not self.running, "READY=1")
         assert self.running, f"the daemon did not start:\n{self.log.text()}"
         return self
+
+    def _launch(self, binary, environment, journal=False):
+        self._started = self.log.mark()
+        self._process = Process("sensorlogd", [binary, "run", "-c", self.configuration.file], log=self.log,
+                                env={**_ENVIRONMENT, "NOTIFY_SOCKET": self.notify.path, **environment},
+                                journal=journal)
+
+    def start_to_die(self, failpoint):
+        """Starts the build with failpoints, which is to die at this one: "committed:3", the third crossing."""
+        assert os.access(_DYING, os.X_OK), \
+            f"there is no daemon at {_DYING}: make FAILPOINTS=1, or set SENSORLOGD_FAILPOINTS"
+        self._launch(_DYING, {**self.environment, "SENSORLOGD_FAILPOINT": failpoint})
+
+    def wait_died(self, failpoint):
+        """Until it is dead, as if by kill -9."""
+        status = self._process.wait()
+        assert status == -signal.SIGKILL, f"it ended with status {status} instead of dying at {failpoint}"
 
     @property
     def running(self):
@@ -149,9 +168,16 @@ class Daemon:
         self._process.kill9()
 
     def stop(self, timeout=12):
-        """SIGTERM; returns the exit status."""
+        """SIGTERM; returns the exit status. A daemon that has ended well has nothing pending in its books."""
         self._process.signal(signal.SIGTERM)
-        return self._process.wait(timeout)
+        status = self._process.wait(timeout)
+        books = metrics.books_at_the_end(self.log.lines(self._started))
+        assert status != 0 or books or not self._tells_books(), "the daemon has ended without a word on its books"
+        return status
+
+    def _tells_books(self):
+        """They are of the level info."""
+        return "level" not in self.configuration.sections.get("log", {})
 
     def restart(self):
         status = self.stop()

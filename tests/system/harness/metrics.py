@@ -4,6 +4,7 @@ import urllib.request
 
 _LINE = re.compile(r"(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})?\s+(?P<value>\S+)(?:\s+\d+)?$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+_LAST_WORDS = re.compile(r"(source|mapping) (\S+): (\d+) received((?:, \d+ \w+)*), (\d+) pending$")
 
 
 class Metrics(dict):
@@ -48,7 +49,8 @@ def fetch(port, timeout=10):
 
 
 def books_balance(metrics):
-    """Received = the sum of the verdicts + pending: per source in messages, per mapping in parts."""
+    """Received = the sum of the verdicts + pending: per source in messages, per mapping in parts; and they agree with
+    what the writer and the memory have counted for themselves."""
     for label, received, settled, pending in (
             ("source", "sensorlog_messages_received_total", "sensorlog_messages_total", "sensorlog_messages_pending"),
             ("mapping", "sensorlog_parts_received_total", "sensorlog_parts_total", "sensorlog_parts_pending")):
@@ -58,3 +60,28 @@ def books_balance(metrics):
             assert books[0] == books[1] + books[2], \
                 f"{label} {value}: {books[0]:g} received, {books[1]:g} settled, {books[2]:g} pending"
             assert min(books) >= 0, f"{label} {value}: {books}"
+    _others_agree(metrics)
+
+
+def _others_agree(metrics):
+    """The writer also has the rows of mappings that are no more, and the rejects that no mapping has a part in."""
+    for verdicts, counter in ((("stored", "deduplicated"), "sensorlog_rows_total"),
+                              (("rejected",), "sensorlog_rejects_total")):
+        parts = sum(metrics.total("sensorlog_parts_total", verdict=verdict) for verdict in verdicts)
+        if counter in metrics:
+            assert parts <= metrics[counter], f"{parts:g} parts {' or '.join(verdicts)}, {counter} {metrics[counter]:g}"
+    pending = metrics.total("sensorlog_messages_pending")
+    memory = metrics.get("sensorlog_memory_bytes", 0)
+    assert pending > 0 or memory == 0, f"no message is pending, and {memory:g} bytes are held for them"
+
+
+def books_at_the_end(lines):
+    """The last words of a daemon that has ended: nothing is pending, all has a verdict. The books by (kind, name)."""
+    found = {}
+    for line in lines:
+        if words := _LAST_WORDS.search(line):
+            kind, name, received, verdicts, pending = words.groups()
+            settled = sum(map(int, re.findall(r"\d+", verdicts)))
+            assert int(pending) == 0 and int(received) == settled, f"books that do not balance: {line}"
+            found[kind, name] = int(received)
+    return found

@@ -1,0 +1,123 @@
+// What people see of the spool.
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "store/spool_internal.h"
+
+void spool_say_begin(const struct spool *spool)
+{
+    log_info("spool %s: %" PRIu64 " message(s) from before wait for PostgreSQL%s",
+             spool->options.path, spool_look(spool).count,
+             spool->options.ends ? "; [spool] mode is off: it is emptied and not used any more"
+                                 : "");
+}
+
+void spool_say_outage(struct spool *spool)
+{
+    if (log_limit_pass(&spool->outage_limit, NULL))
+        log_warn("postgres: of no use for %" PRId64 ".%" PRId64
+                 " s; messages are kept in %s, and acknowledged when they are durable there",
+                 spool->options.outage_after_ms / 1000, spool->options.outage_after_ms % 1000 / 100,
+                 spool->options.path);
+}
+
+void spool_say_back(struct spool *spool)
+{
+    spool->ticked_drained = spool->counters.drained;
+    spool->ticked_ms = loop_now_ms();
+    spool->rate = 0;
+    if (log_limit_pass(&spool->back_limit, NULL))
+        log_info("spool %s: PostgreSQL is back; storing %" PRIu64 " message(s)",
+                 spool->options.path, spool_look(spool).count);
+}
+
+void spool_say_empty(const struct spool *spool)
+{
+    log_info("spool %s: empty; messages go to PostgreSQL directly", spool->options.path);
+}
+
+void spool_say_full(struct spool *spool)
+{
+    if (log_limit_pass(&spool->full_limit, NULL))
+        log_warn("spool %s: full ([spool] max_bytes); messages wait unacknowledged until "
+                 "PostgreSQL is back, those of QoS 0 are dropped",
+                 spool->options.path);
+}
+
+void spool_say_dropped(struct spool *spool)
+{
+    if (log_limit_pass(&spool->drop_limit, NULL))
+        log_warn("spool %s: full ([spool] max_bytes); the oldest messages are dropped, %" PRIu64
+                 " so far",
+                 spool->options.path, spool->counters.dropped);
+}
+
+void spool_say_resolved(uint64_t count, bool committed)
+{
+    log_info("spool: a transaction that was cut off %s; it has %" PRIu64 " message(s) here",
+             committed ? "had committed" : "had not committed", count);
+}
+
+static void measure(struct spool *spool)
+{
+    int64_t now = loop_now_ms(), elapsed = now - spool->ticked_ms;
+    if (elapsed > 0)
+        spool->rate = (spool->counters.drained - spool->ticked_drained) * 1000 / (uint64_t)elapsed;
+    spool->ticked_drained = spool->counters.drained;
+    spool->ticked_ms = now;
+}
+
+void spool_say_progress(struct spool *spool)
+{
+    if (spool->state != SPOOL_DRAINING)
+        return;
+    measure(spool);
+    uint64_t left = spool_look(spool).count;
+    if (spool->rate > 0)
+        log_info("spool %s: %" PRIu64 " message(s) left, %" PRIu64 "/s, about %" PRIu64 " s",
+                 spool->options.path, left, spool->rate, left / spool->rate);
+    else
+        log_info("spool %s: %" PRIu64 " message(s) left", spool->options.path, left);
+}
+
+int64_t spool_lag_ms(const struct spool *spool)
+{
+    struct spool_file_status file = spool_look(spool);
+    int64_t now_us = loop_wall_us();
+    return file.count > 0 && file.oldest_us < now_us ? (now_us - file.oldest_us) / 1000 : 0;
+}
+
+static const char *state_name(enum spool_state state)
+{
+    static const char *const names[] = {
+        [SPOOL_DIRECT] = "direct", [SPOOL_KEEPING] = "keeping", [SPOOL_DRAINING] = "draining"};
+    return names[state];
+}
+
+const char *spool_status(struct spool *spool)
+{
+    struct spool_file_status file = spool_look(spool);
+    if (file.count == 0 && spool->state == SPOOL_DIRECT && !file.failing)
+        return "empty";
+    char oldest[32] = "";
+    time_t seconds = (time_t)(file.oldest_us / 1000000);
+    struct tm when;
+    if (file.count > 0 && gmtime_r(&seconds, &when))
+        strftime(oldest, sizeof oldest, ", oldest of %FT%TZ", &when);
+    int used =
+        snprintf(spool->status, sizeof spool->status, "%" PRIu64 " messages, %.1f MiB%s; %s",
+                 file.count, (double)file.bytes / (1 << 20), oldest, state_name(spool->state));
+    size_t at = (size_t)used < sizeof spool->status ? (size_t)used : sizeof spool->status - 1;
+    char *rest = spool->status + at;
+    size_t size = sizeof spool->status - at;
+    if (file.failing)
+        snprintf(rest, size, "; the disk fails: %s", file.error);
+    else if (spool->full)
+        snprintf(rest, size, "; full");
+    else if (spool->state == SPOOL_DRAINING && spool->rate > 0)
+        snprintf(rest, size, ", %" PRIu64 "/s, %" PRIu64 " s left", spool->rate,
+                 file.count / spool->rate);
+    return spool->status;
+}
