@@ -378,7 +378,8 @@ static bool make(struct daemon *daemon)
     daemon->interrupt = loop_signal_new(daemon->loop, SIGINT, stop, daemon);
     reload_init(daemon);
     mask_signals(SIG_UNBLOCK);
-    return make_pipeline(daemon) && make_spool(daemon) && make_broker(daemon) && listen_http(daemon);
+    return make_pipeline(daemon) && make_spool(daemon) && make_broker(daemon) &&
+           listen_http(daemon);
 }
 
 // The writer goes before the sources: what it abandons is still a message of theirs. So does what

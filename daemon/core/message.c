@@ -120,6 +120,7 @@ struct message *message_new(struct message_source *source, struct budget *budget
         .full_length = parts->full_length,
         .qos = parts->qos,
         .dup = parts->dup,
+        .resent = parts->dup,
         .retain = parts->retain,
         .holders = 1,
         .charged = size,

@@ -52,7 +52,7 @@ struct message {
     // known. 0: there is none.
     uint64_t session;
     uint64_t content; // stored with it: a hash that tells contents apart, or 0. With it a message
-                      // is a repetition only if it is the same and has DUP
+                      // is a repetition only if it is the same, and was sent again
     uint16_t packet_id;
     int64_t received_us; // arrival, microseconds since 1970
     const char *topic;   // not NUL-terminated, like all of the following
@@ -69,6 +69,7 @@ struct message {
     uint32_t property_count, subscription_count;
     uint8_t qos;
     bool dup, retain;
+    bool resent;        // its sender may have sent it before: it says so, or so does the order
     uint8_t entry_kind; // enum message_entry
     // From here on: the verdict so far, and who has not let go yet.
     uint8_t verdict; // enum verdict

@@ -31,13 +31,14 @@ static struct exchange *place_of(struct subscriber *sub, uint16_t packet_id)
 // A broker that was set back to an earlier state (restored, or killed between two saves) gives
 // identifiers anew whose exchanges are open here. So the identifier alone does not make a
 // repetition, for losing is worse than duplicating: the content must be the same, and on a new
-// connection DUP be set, as it must be there [MQTT-3.3.1-1].
+// connection DUP be set, as it must be there [MQTT-3.3.1-1]. From a broker that forgets DUP what
+// comes before anything new will do, since it sends again first [MQTT-4.4.0-1].
 const struct exchange *subscriber_repeated(struct subscriber *sub,
                                            const struct packet_publish *publish, uint64_t hash)
 {
     struct exchange *exchange = find(sub, publish->packet_id);
     if (!exchange || exchange->hash != hash ||
-        (!publish->dup && exchange->seen != this_connection(sub)))
+        (!publish->dup && !sub->resending && exchange->seen != this_connection(sub)))
         return NULL;
     exchange->seen = this_connection(sub);
     return exchange;
@@ -75,10 +76,13 @@ void subscriber_judge(struct subscriber *sub, struct message *message)
         wait_for_exchanges(sub, message);
         return;
     }
+    bool is_resending = sub->resending && message->generation == sub->window.generation;
+    message->resent = message->dup || is_resending;
     if (message->session != 0 && calls->message_stored(calls->arg, message)) {
         message_release(message, VERDICT_DEDUPLICATED, "its packet identifier is stored");
         return;
     }
+    sub->resending = sub->resending && !is_resending;
     if (message->session != sub->number)
         message->session = 0; // its session is no more: nobody would forget the identifier
     calls->message(calls->arg, message);

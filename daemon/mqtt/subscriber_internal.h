@@ -114,6 +114,7 @@ struct subscriber {
         bool wildcards, shared, identifiers, retained;
     } limits;
     uint64_t number; // of the session, under which identifiers are stored; 0: they are not
+    bool resending;  // nothing of QoS 2 was new by this connection yet
     struct exchange *exchanges; // 65,536, or NULL before the first message of QoS 2
     struct message **waiting;   // for exchanges_known
     size_t waiting_count, waiting_capacity;

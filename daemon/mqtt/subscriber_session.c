@@ -172,6 +172,7 @@ static void take_connack(struct subscriber *sub, const struct packet *packet)
     sub->state = SUBSCRIBER_UP;
     sub->up_since_ms = loop_now_ms();
     sub->unanswered = 0;
+    sub->resending = present;
     sub->down[0] = '\0';
     sub->connects++;
     log_info("%s: connected to %s:%u as %s, MQTT %s, %s", sub->source.name, sub->options->host,

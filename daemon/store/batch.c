@@ -265,8 +265,8 @@ void batch_reset_outcomes(struct batch *batch)
     }
 }
 
-// All: what becomes of every part, whatever its own outcome; VERDICT_NONE: that. What the spool gave
-// is still in its file; what it takes is spooled only when it is durable there, as the spool says.
+// all: what becomes of every part, whatever its own outcome; VERDICT_NONE: that. What the spool
+// gave is still in its file; what it takes is spooled only when it is durable there: it says so.
 static void settle_part(struct books *books, struct message *message, enum verdict outcome,
                         enum verdict all, const char *reason)
 {

@@ -80,13 +80,13 @@ void exchanges_free_waits(struct exchanges *exchanges)
 
 // ---- what is stored ----
 
-// What comes again has the same content, where that is known, and from a broker, which says what
-// the content is, DUP.
+// What comes again has the same content, where that is known, and from a broker, of which the
+// content is known, was sent again.
 static bool repeats(const struct message *message, uint64_t content)
 {
     if (message->content == 0)
         return true;
-    return message->dup && (content == message->content || content == 0);
+    return message->resent && (content == message->content || content == 0);
 }
 
 bool exchanges_in_database(const struct writer *writer, const struct message *message)

@@ -1,6 +1,6 @@
 // What the files of the lane share: life (lane.c), transactions (lane_commit.c), their statements
-// (lane_send.c), rows that were there already (lane_conflict.c), rows at fault (lane_isolate.c, and
-// lane_each.c one by one).
+// (lane_send.c), rows that were there already (lane_conflict.c), rows at fault (lane_isolate.c,
+// lane_suspect.c all that a constraint would refuse, and lane_each.c one by one).
 #pragma once
 
 #include "base/backoff.h"
@@ -35,7 +35,7 @@ struct lane_error {
     bool set;
     char sqlstate[6];
     char message[512];
-    char constraint[64];
+    char constraint[64], column[64]; // that it names, or ""
     struct batch_group *group; // whose statement it was, or NULL
     bool late;                 // a deferred constraint's, once all rows were in
 };
@@ -78,6 +78,8 @@ struct isolation {
     size_t culprit, culprit_end; // culprit is the number of groups where none is known
     size_t tried_end;            // of the culprit's rows
     size_t found;                // rows refused of this group
+    unsigned asked;              // how often a constraint was asked for rows of this group
+    bool no_suspects;            // it does not say
     size_t stored, refused;      // late: in this pass
 };
 
@@ -146,6 +148,14 @@ void lane_finish(struct lane *lane);
 
 // lane_isolate.c: finds the rows at fault and commits the others; batch and error are set.
 void lane_isolate(struct lane *lane);
+// What is next, once a unit has ended.
+void lane_isolate_next(struct lane *lane);
+void lane_back_to_savepoint(struct lane *lane);
+
+// lane_suspect.c: after a try that has failed, refuses the rows left of the group that the
+// constraint at fault would refuse, if that is certain. Then the others are next.
+bool lane_may_suspect(const struct lane *lane);
+void lane_suspect(struct lane *lane);
 
 // lane_each.c: the rows, one by one within the server; each is called for every row, in order,
 // unless the error says that none was tried. update: see sql_text.h.

@@ -1,8 +1,8 @@
 // Rows at fault: one transaction in which every row is stored or is in the reject table.
 //
 // One of n rows is found by halving under savepoints, a round trip each, and all that comes after
-// it goes in one more. Where that fails too, the rest of its table is tried one by one within the
-// server.
+// it goes in one more. Where that fails too, the constraint is asked which of the rest of its table
+// it would refuse. Where that is not certain, the rest is tried one by one within the server.
 //
 // A deferred constraint speaks up when all rows are in, and does not say which row it means. Then
 // constraints are checked at once, row by row; who is refused has another go as long as others come
@@ -11,8 +11,6 @@
 
 #include "base/log.h"
 #include "store/lane_internal.h"
-
-static void next(struct lane *lane);
 
 static void refuse(struct lane *lane, struct batch_group *group, size_t row, const char *detail,
                    const char *sqlstate)
@@ -29,7 +27,7 @@ static bool is_row_at_fault(struct lane *lane)
     return false;
 }
 
-static void back_to_savepoint(struct lane *lane)
+void lane_back_to_savepoint(struct lane *lane)
 {
     lane_error_reset(lane);
     pg_query(lane->pg, "ROLLBACK TO SAVEPOINT r", NULL, lane_check, lane);
@@ -38,8 +36,11 @@ static void back_to_savepoint(struct lane *lane)
 
 static void go_to_group(struct isolation *at, size_t group)
 {
-    if (group != at->group)
+    if (group != at->group) {
         at->row = at->found = 0;
+        at->asked = 0;
+        at->no_suspects = false;
+    }
     at->group = group;
 }
 
@@ -78,11 +79,11 @@ static void tries_synced(void *arg, const struct pg_result *result)
         succeeded(lane);
     } else if (is_row_at_fault(lane)) {
         failed(lane);
-        back_to_savepoint(lane);
+        lane_back_to_savepoint(lane);
     } else {
         return;
     }
-    next(lane);
+    lane_isolate_next(lane);
 }
 
 static void send_try(struct lane *lane, struct batch_group *group, size_t first, size_t last)
@@ -134,11 +135,11 @@ static void rest_synced(void *arg, const struct pg_result *result)
     } else if (is_row_at_fault(
                    lane)) { // e.g. text that is none for PostgreSQL: not even a parameter
         at->no_each = true;
-        back_to_savepoint(lane);
+        lane_back_to_savepoint(lane);
     } else {
         return;
     }
-    next(lane);
+    lane_isolate_next(lane);
 }
 
 // The rest of the group.
@@ -153,15 +154,18 @@ static void send_rest(struct lane *lane)
     pg_sync(lane->pg, rest_synced, lane);
 }
 
-static void next(struct lane *lane)
+void lane_isolate_next(struct lane *lane)
 {
     struct isolation *at = &lane->isolation;
     const struct batch *batch = lane->batch;
     while (at->group < batch->group_count && at->row >= batch->groups[at->group].count)
         go_to_group(at, at->group + 1);
+    bool many = at->found > 0 && at->culprit == at->group;
     if (at->group >= batch->group_count)
         lane_finish(lane);
-    else if (at->found > 0 && at->culprit == at->group && !at->no_each)
+    else if (many && lane_may_suspect(lane))
+        lane_suspect(lane);
+    else if (many && !at->no_each)
         send_rest(lane);
     else
         send_tries(lane);
@@ -234,6 +238,6 @@ void lane_isolate(struct lane *lane)
         lane_send_immediate(lane);
         send_pass(lane);
     } else {
-        next(lane);
+        lane_isolate_next(lane);
     }
 }

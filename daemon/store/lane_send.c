@@ -38,6 +38,7 @@ void lane_note(struct lane *lane, struct batch_group *group, const struct pg_res
     // It goes into the reject table: it must not end within a character.
     error->message[utf8_span(error->message, strlen(error->message))] = '\0';
     snprintf(error->constraint, sizeof error->constraint, "%s", result->constraint);
+    snprintf(error->column, sizeof error->column, "%s", result->column);
 }
 
 void lane_check(void *arg, const struct pg_result *result)

@@ -13,6 +13,7 @@ static void take_entry(void *arg, const struct spool_entry *entry)
     message->session = entry->session;
     message->packet_id = entry->packet_id;
     message->content = entry->content;
+    message->resent = entry->unsure;
     spool->read_to = entry->number;
     if (entry->unsure && exchanges_in_database(spool->writer, message)) {
         writer_pass_entry(spool->writer, entry->number);

@@ -30,7 +30,7 @@ struct spool {
     int64_t stored;            // entries through this one, in PostgreSQL
     bool reading, stale;       // entries are being read; they are not wanted any more
     int64_t read_to, read_end; // entries that were read; that there are, when reading began
-    uint64_t cut_off; // entries of a transaction that was cut off, the last of which is
+    uint64_t cut_off;          // entries of a transaction that was cut off, the last of which is
     int64_t cut_off_to;
     // the stop
     bool stopping, drained;

@@ -126,9 +126,11 @@ bool spool_job_exchange(struct sqlite3 *database, void *arg)
     const struct spool_exchange_change *change = &op->change;
     const int64_t values[] = {(int64_t)change->session, change->packet_id, (int64_t)change->what,
                               (int64_t)change->content};
-    return change->what == SPOOL_EXCHANGE_UNKNOWN
-               ? spool_sql_run(op->op.sql, SPOOL_DROP_EXCHANGE, 2, values)
-               : spool_sql_run(op->op.sql, SPOOL_SET_EXCHANGE, 4, values);
+    bool set = change->what == SPOOL_EXCHANGE_UNKNOWN
+                   ? spool_sql_run(op->op.sql, SPOOL_DROP_EXCHANGE, 2, values)
+                   : spool_sql_run(op->op.sql, SPOOL_SET_EXCHANGE, 4, values);
+    FAILPOINT("spool-write");
+    return set;
 }
 
 // ---- the file's size ----

@@ -41,9 +41,37 @@ mappings = (
 );
 '''
 TABLES = {'text': 'telemetry.altimeter', 'json': 'telemetry.weather', 'keyed': 'telemetry.keyed'}
+VALUES = {'altimeter': 'altitude_m', 'keyed': 'feet'}
 IN_FLIGHT = 100          # of a publisher
 SENSORS_IN_FLIGHT = 1000 # of a sensor, so that what is gathered during a commit is bounded by the commits alone
 FILES = 12000            # open ones, for ten thousand connections
+
+
+# What refuses half of the rows that sink sends to the table, and what ends that.
+def check(table):
+    return (f'ALTER TABLE telemetry.{table} ADD CONSTRAINT good CHECK ({VALUES[table]} >= 500)',
+            f'ALTER TABLE telemetry.{table} DROP CONSTRAINT good')
+
+
+def check_behind_trigger(table):
+    return (f"""{check(table)[0]};
+                CREATE FUNCTION mend() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+                CREATE TRIGGER mend BEFORE INSERT ON telemetry.{table} FOR EACH ROW EXECUTE FUNCTION mend()""",
+            f'{check(table)[1]}; DROP FUNCTION mend CASCADE')
+
+
+def trigger(table):
+    return (f"""CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN IF NEW.{VALUES[table]} < 500 THEN RAISE 'too low'; END IF; RETURN NULL; END $$;
+                CREATE TRIGGER refuse AFTER INSERT ON telemetry.{table} FOR EACH ROW EXECUTE FUNCTION refuse()""",
+            'DROP FUNCTION refuse CASCADE')
+
+
+def foreign_key(table):
+    return (f"""CREATE TABLE known (sensor text PRIMARY KEY);
+                INSERT INTO known SELECT generate_series(0, 49);
+                ALTER TABLE telemetry.{table} ADD FOREIGN KEY (sensor) REFERENCES known""",
+            'DROP TABLE known CASCADE')
 
 
 def free_port():
@@ -212,20 +240,25 @@ level = warning
         self.expect_rows(kind, count + 1)
         return report
 
-    def refuse(self, percent, batches):
-        """Seconds per batch of 10,000 rows fed from memory, of which so many are refused (None: one)."""
+    def refuse(self, percent, batches, table='altimeter'):
+        """Seconds per batch of 10,000 rows fed from memory, of which a CHECK refuses so many (None: one)."""
+        least = percent * 10 if percent is not None else 0.017 # of 10,000 at random from 0 to 1,000; sink's are always the same
+        return self.refuse_by(f'ALTER TABLE telemetry.{table} ADD CONSTRAINT good CHECK ({VALUES[table]} >= {least})',
+                              f'ALTER TABLE telemetry.{table} DROP CONSTRAINT good', 1 if percent is None else batches,
+                              1e-4 if percent is None else percent / 100, table)
+
+    def refuse_by(self, fault, cure, batches, expected, table):
+        """The same of whatever it is that refuses this share."""
         self.reset()
         self.sql('TRUNCATE sensorlog.reject')
-        least = percent * 10 if percent is not None else 0.017 # of 10,000 at random from 0 to 1,000; sink's are always the same
-        self.sql(f'ALTER TABLE telemetry.altimeter ADD CONSTRAINT good CHECK (altitude_m >= {least})')
+        self.sql(fault)
         try:
-            done = run('sink', 10000, 1 if percent is None else batches, 1)
+            done = run('sink', 10000, batches, 1, *(['keyed'] if table == 'keyed' else []))
         finally:
-            self.sql('ALTER TABLE telemetry.altimeter DROP CONSTRAINT good')
+            self.sql(cure)
         share = done['rejected'] / done['rows']
-        expected = 1e-4 if percent is None else percent / 100
         if abs(share - expected) > expected / 10:
-            raise RuntimeError(f'of {percent} % a share of {share} was refused')
+            raise RuntimeError(f'a share of {share} was refused, not {expected}')
         return done['seconds'] / done['rows'] * 10000
 
     def load(self, name, publishers, subscribers, qos, count, rate=0, window=IN_FLIGHT):

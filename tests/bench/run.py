@@ -69,6 +69,17 @@ def poison(bench, report, repeat, scale):
     for (name, _, target), seconds in zip(cases, runs):
         report.row([name, thousands(10000 / median(seconds)), f'{ratio(seconds, runs[0]):.1f}', target])
 
+    report.head('50 % at fault, by what refuses them', ['refused by', 'rows/s', 'time of good ones, times', 'target'])
+    cases = [('CHECK', rig.check, '5'), ('CHECK, and a trigger that may mend rows', rig.check_behind_trigger, ''),
+             ('trigger', rig.trigger, ''), ('foreign key', rig.foreign_key, '')]
+    for table in rig.VALUES:
+        runs = alternately(repeat, [lambda: bench.refuse(0, max(1, 10 // scale), table)] +
+                           [lambda fault=fault: bench.refuse_by(*fault(table), max(1, 10 // scale), 0.5, table)
+                            for _, fault, _ in cases])
+        for (name, _, target), seconds in zip(cases, runs[1:]):
+            report.row([name + (', with a key' if table == 'keyed' else ''), thousands(10000 / median(seconds)),
+                        f'{ratio(seconds, runs[0]):.1f}', target])
+
 
 def cpu(bench, report, repeat, scale):
     """What a message costs the daemon when a scripted broker feeds it as fast as it takes."""

@@ -1,4 +1,5 @@
-// sensorlogd's batch writer alone, fed from memory so that a full batch always waits for a free connection.
+// sensorlogd's batch writer alone, fed from memory so that a full batch always waits for a free
+// connection.
 #include <err.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,12 +32,28 @@ static struct target altimeter = {
     .partition = PARTITION_MONTH,
 };
 
+static struct target_column key_columns[] = {
+    {.name = "time", .type = COLUMN_TIMESTAMPTZ, .required = true, .key = true},
+    {.name = "sensor", .type = COLUMN_TEXT, .required = true, .key = true},
+    {.name = "feet", .type = COLUMN_FLOAT8, .compared = true},
+};
+static struct target keyed = {
+    .mapping = "keyed",
+    .schema = "telemetry",
+    .table = "keyed",
+    .columns = key_columns,
+    .column_count = sizeof key_columns / sizeof *key_columns,
+    .key_count = 2,
+    .partition = PARTITION_MONTH,
+};
+
 struct sink {
     struct message_source source; // first: settled() is given it
     struct loop *loop;
     struct loop_timer *connected;
     struct loop_task *feed;
     struct writer *writer;
+    struct target *target;
     struct budget budget;
     unsigned connections;
     size_t waiting_max; // messages that are not settled
@@ -55,12 +72,12 @@ static void feed_row(struct sink *sink)
     uint32_t level = sizeof "sensors/altimeter/" - 1;
 
     struct batch *batch = writer_begin(sink->writer);
-    struct value *row = batch_reserve_row(batch, &altimeter);
+    struct value *row = batch_reserve_row(batch, sink->target);
     row[0] = (struct value){.integer = sink->time_us++};
     row[1] =
         (struct value){.bytes = message->topic + level, .length = message->topic_length - level};
     row[2] = (struct value){.real = drand48() * 1000}; // the same in each run
-    batch_keep_row(batch, &altimeter, message);
+    batch_keep_row(batch, sink->target, message);
     writer_end(sink->writer);
     message_release(message, VERDICT_NONE, NULL);
 }
@@ -118,13 +135,13 @@ static unsigned long argument(const char *text, unsigned long max)
     unsigned long value = strtoul(text, NULL, 10);
 
     if (value < 1 || value > max)
-        errx(2, "usage: sink BATCH BATCHES CONNECTIONS(1-%d)", CONNECTIONS_MAX);
+        errx(2, "usage: sink BATCH BATCHES CONNECTIONS(1-%d) [keyed]", CONNECTIONS_MAX);
     return value;
 }
 
 static void run(struct sink *sink, size_t batch)
 {
-    struct target *targets[] = {&altimeter};
+    struct target *targets[] = {sink->target};
     struct catalog_options catalog_options = {.conninfo = "", .migrate = true};
     struct writer_options options = {.conninfo = "",
                                      .name = "bench",
@@ -148,8 +165,9 @@ int main(int argc, char **argv)
     struct sink sink = {.source = {.name = "memory", .settled = settled},
                         .budget = {.limit = (size_t)1 << 30}};
 
-    if (argc != 4)
+    if (argc != 4 && (argc != 5 || strcmp(argv[4], "keyed") != 0))
         argument("0", 1);
+    sink.target = argc == 5 ? &keyed : &altimeter;
     size_t batch = argument(argv[1], 1000000);
     sink.to_send = sink.unsettled = batch * argument(argv[2], 1000000);
     sink.connections = (unsigned)argument(argv[3], CONNECTIONS_MAX);

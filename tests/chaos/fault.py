@@ -38,10 +38,15 @@ class Fault:
         return not (self.conf or self.postgres or self.mosquitto or self.environment or self.prepare or self.drops
                     or self.broker_loses or self.alone)
 
+    @property
+    def parts(self):
+        """What it breaks, a part and the way to it being one: what locks a table waits for who is cut off."""
+        return {part.removesuffix("-net") for part in self.breaks}
+
     def may_overlap(self, other, broker):
         """Whether the other may happen while this one does, on this one's site."""
         return (not self.alone and other.plain and broker in other.on and self.spool == other.spool
-                and self.qos == other.qos and not self.breaks & other.breaks)
+                and self.qos == other.qos and not self.parts & other.parts)
 
 
 def fault(*, breaks, on=SITES, spool="off", name=None, doc=None, **how):

@@ -6,7 +6,7 @@ import random
 import time
 import traceback
 
-from harness import processes
+from harness import metrics, processes
 
 from . import fault as faults
 from .oracle import Account, Oracle
@@ -115,6 +115,7 @@ def _end(life, site, oracle, tell):
     if status != 0:
         life.failure = f"the daemon ended with status {status}"
         return
+    assert metrics.books_at_the_end(site.daemon.log.lines()), "the daemon's last words have no books"
     life.account = oracle.judge()
     tell(f"at the end: {life.account.words()}")
     _failed(life, site)

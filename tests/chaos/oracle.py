@@ -36,7 +36,36 @@ class Oracle:
             rows, rejected = stored[sensor.topic], rejects[sensor.topic]
             account.rejected += sum(rejected.values())
             (self._constant if sensor.kind.constant else self._unique)(account, sensor, rows, rejected)
+        self._values(account)
+        if not (self._may("again") or self._may("rejects")) and self._site.shape.connections == 1:
+            self._order(account)
         return account
+
+    def _values(self, account):
+        """Rows have what their payloads had."""
+        for sensor, count in self._site.database.query(
+                "SELECT sensor, count(*) FROM telemetry.reading WHERE value IS DISTINCT FROM CASE WHEN sensor LIKE 'twice%'"
+                " THEN 7.5 ELSE n / 8.0 END GROUP BY sensor"):
+            account.findings.append(f"{sensor}: {count} rows with another value than was published")
+
+    def _order(self, account):
+        """Nothing was sent again, and there is one connection: what arrived first was not committed later."""
+        commits = collections.defaultdict(list)
+        for sensor, numbers in self._site.database.query(
+                "SELECT sensor, array_agg(n) FROM telemetry.count GROUP BY sensor, xmin ORDER BY xmin::text::bigint"):
+            commits[sensor].append(numbers)
+        for sensor in self._site.load.sensors:
+            if sensor.kind.constant or sensor.kind.keyed:
+                continue
+            arrived = self._site.ledger.order(sensor.topic) if self._site.ledger else range(sensor.published)
+            place = {n: at for at, n in enumerate(arrived)}
+            latest = -1
+            for numbers in commits[sensor.kind.name]:
+                places = [place[n] for n in numbers if n in place]
+                late = [n for n in numbers if place.get(n, latest) < latest]
+                if late:
+                    account.findings.append(f"{sensor.name}: committed after what came behind them: {_some(late)}")
+                latest = max([latest, *places])
 
     def _stored(self):
         """{topic: Counter of n}"""
@@ -118,8 +147,11 @@ class Oracle:
     def _repeated(self, account, sensor, count, which, rejected=False):
         """Stored more often than published, and no key forbids it."""
         ledger = self._site.ledger
-        sent = ledger.delivered[sensor.topic] if ledger else sensor.published + sensor.sent_again
-        redelivered = max(0, sent - sensor.published)
+        if ledger is None:
+            redelivered = sensor.sent_again
+        else:
+            different = sensor.published if sensor.kind.constant else len(ledger.seen.get(sensor.topic, ()))
+            redelivered = max(0, ledger.delivered[sensor.topic] - different)
         # A PUBREC that refuses ends the exchange: sent once more it is a new message [MQTT-4.3.3-9].
         ended = rejected and sensor.version == 5 and ledger is None
         excuse = "again" if sensor.qos == 1 or ended else "qos2_again"

@@ -1,5 +1,6 @@
 """Where packets end in the bytes that a proxy passes on, and what kind they are: MQTT, and PostgreSQL's protocol."""
 import collections
+import re
 
 from harness.wire import KINDS
 
@@ -150,6 +151,11 @@ class Ledger:
         if found and not refused:
             payloads = self.acknowledged.setdefault(found[0], {})
             payloads[found[1]] = payloads.get(found[1], 0) + (not found[2])
+
+    def order(self, topic):
+        """The numbers of this topic's payloads, as they were delivered."""
+        return [int(match[0]) for _, _, _, again, of, what in self.events if of == topic and not again
+                if (match := re.match(rb"\d+", what))]
 
     def story(self, topic, payload):
         """What became of a message, for people: all that passed with a packet identifier that it had, while it had it."""

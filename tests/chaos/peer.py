@@ -31,7 +31,7 @@ class Rules:
     renumber: bool = False     # redelivers under new packet identifiers
     again: bool = False        # redelivers everything after each reconnect, acknowledged or not
     reuse: bool = False        # the lowest free identifier, so that one comes again right after its acknowledgement
-    live: float = 0            # seconds after which it redelivers inside the connection [3.1.1], and then three times as long
+    live: float = 0            # seconds after which it redelivers inside the connection, then three times as long
 
 
 @dataclasses.dataclass(eq=False)
@@ -42,8 +42,8 @@ class Delivery:
     properties: bytes   # encoded, without their length; MQTT 5 only
     pid: int = 0
     received: bool = False  # QoS 2: PUBREC has come
-    at: float = 0       # when it was sent last
-    patience: float = 0 # when it is sent again in the same connection
+    at: float = 0        # when it was sent last
+    patience: float = 0  # after which it is sent again in the same connection
 
 
 class Session:

@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import time
-from multiprocessing import get_context
+from multiprocessing import TimeoutError, get_context, util
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.dirname(_HERE), os.path.join(os.path.dirname(_HERE), "system")]
@@ -21,6 +21,7 @@ from chaos.life import Life, live  # noqa: E402
 from chaos.table import table  # noqa: E402
 
 _LIFE_SECONDS = 60, 60  # of a life, and for each of its faults: then it is interrupted where it hangs
+_PATIENCE = 600         # seconds without the end of a life
 
 
 # One of the processes that lives are lived in.
@@ -32,10 +33,11 @@ def _begin(keep):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     _mine.update(keep=keep, background=Background(), cluster=None)
+    util.Finalize(None, _leave, exitpriority=1)
 
 
 def _hung(_number, _frame):
-    raise TimeoutError("this life takes too long")
+    raise AssertionError("this life takes too long")
 
 
 def _live(life):
@@ -50,7 +52,7 @@ def _live(life):
     return life
 
 
-def _leave(*_):
+def _leave():
     cluster, _mine["cluster"] = _mine["cluster"], None
     if cluster:
         cluster.remove()
@@ -100,12 +102,23 @@ def _planned(arguments):
 
 def _report(life):
     print(f"\nFAILED {life.name}:{life.seed}\n{life.failure.strip()}\n"
-          f"  logs:  {life.directory}\n  again: make chaos ONE={life.name}:{life.seed} EACH={life.faults} MESSAGES={life.messages}\n",
+          f"  logs:  {life.directory}\n"
+          f"  again: make chaos ONE={life.name}:{life.seed} EACH={life.faults} MESSAGES={life.messages}\n",
           file=sys.stderr, flush=True)
+
+
+def _all(results, lives):
+    """Each life as it ends."""
+    try:
+        for _ in lives:
+            yield results.next(_PATIENCE)
+    except TimeoutError:
+        sys.exit(f"chaos: no life has ended for {_PATIENCE} s; some process is stuck or gone")
 
 
 def main():
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if arguments.list:
         for name, one in sorted(faults.load().items()):
             print(f"{name:40} {one.doc}")
@@ -115,14 +128,15 @@ def main():
     shutil.rmtree(keep, ignore_errors=True)
     began, done = time.monotonic(), []
     with get_context("fork").Pool(min(arguments.jobs, len(lives)), _begin, [keep]) as pool:
-        for life in pool.imap_unordered(_live, lives):
+        for life in _all(pool.imap_unordered(_live, lives), lives):
             done.append(life)
             if life.failure:
                 _report(life)
             elif arguments.verbose:
                 print(f"{len(done)}/{len(lives)} {life.name}:{life.seed}, {life.done} faults in {life.seconds:.1f} s",
                       file=sys.stderr, flush=True)
-        pool.map(_leave, range(arguments.jobs * 4))
+        pool.close()
+        pool.join()
     print(table(done, arguments.seed, time.monotonic() - began))
     return 1 if any(life.failure for life in done) else 0
 

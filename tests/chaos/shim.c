@@ -1,6 +1,6 @@
-// Preloaded into the daemon or into PostgreSQL, for shim.py: a disk that fails or is slow, and a clock that
-// stands wrong. What it does is in the page of memory that it shares with the tests (CHAOS_PAGE names the
-// file); all zero, it does nothing. CLOCK_MONOTONIC is left alone.
+// Preloaded into the daemon or into PostgreSQL, for shim.py: a disk that fails or is slow, and a
+// clock that stands wrong. What it does is in the page of memory that it shares with the tests
+// (CHAOS_PAGE names the file); all zero, it does nothing. CLOCK_MONOTONIC is left alone.
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +23,7 @@ struct page {
     volatile int32_t delay;        // microseconds before each write and fsync
     volatile int32_t torn;         // before a write fails, half of it is written
     volatile int64_t failed;       // how many calls have failed so, counted here
-    char paths[256];               // of files whose path has one of these in it, each ended by a zero byte
+    char paths[256]; // of files whose path has one of these in it, each ended by a zero byte
 };
 
 static struct page nothing;

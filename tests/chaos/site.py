@@ -96,6 +96,9 @@ class Site:
         self.cluster.start()
         self.database = self.cluster.create_database()
         self._closing.callback(self._drop_database)
+        # Whoever waits for PostgreSQL cannot be interrupted.
+        self.database.query(f"ALTER ROLE postgres IN DATABASE {self.database.name} SET lock_timeout = '20s'")
+        self.database.close()
         self._start_brokers()
         self._make_daemon()
         self.load = Load(self.background, self._sensors, self.shape.rate)

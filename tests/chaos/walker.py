@@ -59,7 +59,8 @@ class Walker:
         self.connects += 1
         if clean:
             return
-        self._outbox = [packet for pid, (n, step) in self._flying.items() for packet in self._next(pid, n, step, chance)]
+        self._outbox = [packet for pid, (n, step) in self._flying.items()
+                        for packet in self._next(pid, n, step, chance)]
 
     def _next(self, pid, n, step, chance):
         """What is to be sent again, or for the first time."""

@@ -8,12 +8,18 @@ from harness.wait import wait_until
 # At which crossings the daemon dies, one after the other.
 POINTS = {
     "spool-put": (1, 2, 30),
-    "spool-write": (1, 2, 5),
+    "spool-write": (1, 5, 30),
     "spool-durable": (1, 2, 5),
     "spool-read": (1, 2, 3),
     "spool-drained": (1, 2, 3),
     "spool-deleted": (1, 2, 3),
     "resolve": (1, 2, 1),
+    # The others, on their way through the spool.
+    "sent": (3, 10),
+    "committed": (3, 10),
+    "acked": (10, 40),
+    "forgotten": (3, 10),
+    "epoch": (2, 3),
 }
 SPOOL = {"spool": {"mode": "outage", "outage_after": "50ms"}}
 

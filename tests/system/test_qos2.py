@@ -210,6 +210,7 @@ def test_where_the_number_cannot_be_written(daemon, broker, database):
     receive(again, 7)
     assert identifiers(database) == []
     assert release(again, 7) == 0
+    assert os.listdir(daemon.configuration.path("state")) == ["site.filters.new"]
     os.rmdir(daemon.configuration.path("state/site.filters.new"))
     broker.session_present = None
     again = restart(daemon, broker)
@@ -251,6 +252,20 @@ def test_a_stop_before_the_identifiers_are_known(daemon, broker, database, clust
     cluster.start()
     wait_packets(broker.wait_connected(3), "PUBREC", 7)
     assert stored(database) == 1
+
+
+def test_a_new_session_before_the_identifiers_are_known(daemon, broker, database, cluster):
+    """What waits is of the old one, whose identifiers nobody will forget any more: it leaves none."""
+    cluster.stop()
+    again = restart(daemon, broker)
+    again.publish("count/1", count(1), qos=2, pid=5)
+    daemon.wait_messages(1)
+    broker.session_present = False
+    again = reconnect(again)
+    wait_until(lambda: again.session.subscriptions, "the subscription")
+    cluster.start()
+    daemon.wait_messages(1, "stored")
+    assert identifiers(database) == []
 
 
 def test_a_release_before_the_identifiers_are_known(daemon, broker, database, cluster):
@@ -350,25 +365,50 @@ def test_released_while_its_repetition_waits(daemon, broker, database):
 
 def test_a_broker_that_was_set_back(daemon, broker, database):
     """It was killed, and knows nothing of what it sent since it last saved its state: it gives the same identifiers to
-    other messages. Those are stored, even if they are equal to the ones before."""
+    other messages, from the first one after that state on. Those are stored, even if they are equal to the ones
+    before."""
     broker.release_qos2 = False
     connection = broker.wait_subscribed()
+    receive(connection, 6)
+    assert release(connection, 6) == 0
     receive(connection, 7)
     receive(connection, 8, n=1)
     connection.session.in_flight.clear()
     again = reconnect(connection)
-    receive(again, 7)
+    for pid in (6, 7):
+        receive(again, pid)
     again.publish("count/1", count(2), qos=2, pid=8, dup=True)
-    wait_packets(again, "PUBREC", 7, 8)
-    assert stored(database) == 4
+    wait_packets(again, "PUBREC", 6, 7, 8)
+    assert stored(database) == 6
+    assert release(again, 6) == 0
     again.session.in_flight.clear()
     again = restart(daemon, broker)
-    receive(again, 7)
+    for pid in (6, 7):
+        receive(again, pid)
     again.publish("count/1", count(3), qos=2, pid=8, dup=True)
-    wait_packets(again, "PUBREC", 7, 8)
-    assert stored(database) == 6
-    for pid in (7, 8):
+    wait_packets(again, "PUBREC", 6, 7, 8)
+    assert stored(database) == 9
+    for pid in (6, 7, 8):
         assert release(again, pid) == 0
+    assert identifiers(database) == []
+
+
+def test_a_broker_that_forgets_dup(daemon, broker, database):
+    """What it sends again on a new connection comes before anything new, and so is known without DUP."""
+    broker.release_qos2 = False
+    connection = broker.wait_subscribed()
+    for pid in (7, 8):
+        receive(connection, pid)
+    for begin_again in (lambda: reconnect(connection), lambda: restart(daemon, broker)):
+        connection.session.in_flight.clear()
+        connection = begin_again()
+        for pid in (7, 8):
+            receive(connection, pid)
+        assert stored(database) == 2
+    receive(connection, 9)
+    assert stored(database) == 3
+    for pid in (7, 8, 9):
+        assert release(connection, pid) == 0
     assert identifiers(database) == []
 
 

@@ -2,7 +2,7 @@
 afterwards everything is in a table without a key exactly once, be all messages the same."""
 import pytest
 
-from harness.exchanges import (Stream, comes_again, connections, identifiers, qos2, receive, release, restart, stored,
+from harness.exchanges import (Stream, comes_again, identifiers, qos2, receive, release, restart, stored,
                                wait_for_identifiers, wait_packets)
 from harness.mappings import COUNT, count
 from harness.sensor import Sensor
@@ -34,6 +34,16 @@ def go_away(daemon, cluster):
 def come_back(daemon, cluster):
     cluster.start()
     wait_state(daemon, DIRECT)
+
+
+def die_before_the_commit(daemon, database, connection, pid):
+    """A message whose transaction never ends."""
+    with database.locked("telemetry.count"):
+        connection.publish("count/1", count(1), qos=2, pid=pid)
+        wait_until(database.backends_waiting_for_a_lock, "the transaction to wait")
+        daemon.kill9()
+        database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'logger'")
+        wait_until(lambda: not database.backends(), "its end")
 
 
 # One exchange
@@ -94,6 +104,22 @@ def test_an_exchange_that_began_before_and_ended(daemon, broker, database, clust
     assert stored(database) == 4
 
 
+@pytest.mark.parametrize("killed", [False, True], ids=["in one life", "in two"])
+def test_the_next_message_of_which_only_the_repetition_comes(daemon, broker, database, cluster, killed):
+    """It has DUP and the content of the one before, whose identifier PostgreSQL still has."""
+    connection = broker.wait_subscribed()
+    receive(connection, 7)
+    go_away(daemon, cluster)
+    assert release(connection, 7) == 0
+    if killed:
+        connection = restart(daemon, broker)
+    again = connection.publish("count/1", count(1), qos=2, pid=7, dup=True)
+    wait_until(lambda: again.received, "PUBREC")
+    come_back(daemon, cluster)
+    assert stored(database) == 2
+    wait_for_identifiers(database, 7)
+
+
 # Without PostgreSQL from the start
 
 
@@ -116,10 +142,7 @@ def test_what_postgresql_has_is_not_stored_again(daemon, broker, database, clust
 
 def test_what_postgresql_does_not_have_is_stored(daemon, broker, database, cluster):
     connection = broker.wait_subscribed()
-    with database.locked("telemetry.count"):
-        connection.publish("count/1", count(1), qos=2, pid=7)
-        wait_until(database.backends_waiting_for_a_lock, "the transaction to wait")
-        daemon.kill9()
+    die_before_the_commit(daemon, database, connection, 7)
     cluster.stop()
     daemon.start()
     again = broker.wait_connected(2)
@@ -161,9 +184,12 @@ def test_what_waits_because_nothing_is_known(daemon, broker, database, cluster):
     assert stored(database) == 2
 
 
-def test_a_full_spool(daemon, broker, database, cluster):
-    """What finds no room is judged when PostgreSQL is back."""
+@pytest.mark.parametrize("at_once", [10000, 16], ids=["all at once", "bit by bit"])
+def test_a_full_spool(daemon, broker, database, cluster, at_once):
+    """What finds no room is judged when PostgreSQL is back: if it is stored, then not again, by way of the spool or past
+    it."""
     daemon.configuration.set("spool", max_bytes="1MiB")
+    daemon.configuration.set("batch", max_rows=at_once)
     connection = broker.wait_subscribed()
     receive(connection, 700)
     cluster.stop()
@@ -171,16 +197,16 @@ def test_a_full_spool(daemon, broker, database, cluster):
     broker.connections[-1].close(reset=True)
     # What comes again, comes behind what fills the spool.
     held = connection.session.in_flight.pop(700)
-    filling = [broker.route("count/1", b"%d" % n + b" " * 60000, qos=2)[0] for n in range(30)]
+    filling = [broker.route("count/1", b"%d" % n + b" " * 10000, qos=2)[0] for n in range(150)]
     daemon.start()
     again = broker.wait_connected(2)
-    wait_until(lambda: sum(one.received for one in filling) > 10, "the spool to be full")
+    wait_until(lambda: sum(one.received for one in filling) > 60, "the spool to be full")
     again.session.in_flight[700] = held
     again.deliver(held, dup=True)
-    daemon.wait_messages(31)
+    daemon.wait_messages(151)
     come_back(daemon, cluster)
     wait_until(lambda: held.received and all(one.received for one in filling), "PUBREC for all")
-    assert stored(database) == 31
+    assert stored(database) == 151
 
 
 # After it
@@ -206,10 +232,7 @@ def test_the_next_message_under_the_identifier_of_a_spooled_one(daemon, broker, 
     receive(connection, 7)
     come_back(daemon, cluster)
     assert release(connection, 7) == 0
-    with database.locked("telemetry.count"):
-        connection.publish("count/1", count(1), qos=2, pid=7)
-        wait_until(database.backends_waiting_for_a_lock, "the transaction to wait")
-        daemon.kill9()
+    die_before_the_commit(daemon, database, connection, 7)
     daemon.start()
     wait_packets(broker.wait_connected(2), "PUBREC", 7)
     assert stored(database) == 2

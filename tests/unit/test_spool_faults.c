@@ -246,8 +246,7 @@ static void check_what_is_left(struct rig *rig, const struct news *news)
     read_all(rig);
     int64_t number = rig->read_count > 0 ? rig->entries[0].number : news->durable + 1;
     assert_true(number > news->deleted);
-    assert_true(number <=
-                news->deleted + PER_ROUND + 1); // the next delete may be through
+    assert_true(number <= news->deleted + PER_ROUND + 1); // the next delete may be through
     for (size_t i = 0; i < rig->read_count; i++, number++) {
         assert_int_equal(rig->entries[i].number, number);
         assert_int_equal(value_of(rig->read[i]), number);

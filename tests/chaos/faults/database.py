@@ -1,4 +1,4 @@
-"""What a database does to its clients: locks, slow and refused commits, timeouts, no connections, no login, read-only."""
+"""What a database does to its clients: locks, timeouts, refused commits, connections and logins, tables that go."""
 import contextlib
 import os
 
@@ -45,8 +45,9 @@ def trigger(site, table, body, *, when="BEFORE INSERT", each="STATEMENT", deferr
     """A trigger of somebody's on a table, which does body (PL/pgSQL)."""
     site.database.query(f"CREATE OR REPLACE FUNCTION public.chaos() RETURNS trigger LANGUAGE plpgsql AS"
                         f" $chaos$BEGIN {body} RETURN NEW; END$chaos$")
-    change(site, f"CREATE {'CONSTRAINT' if deferred else ''} TRIGGER chaos {when} ON {table}"
-                 f" {'DEFERRABLE INITIALLY DEFERRED' if deferred else ''} FOR EACH {each} EXECUTE FUNCTION public.chaos()")
+    kind, later = ("CONSTRAINT", "DEFERRABLE INITIALLY DEFERRED") if deferred else ("", "")
+    change(site, f"CREATE {kind} TRIGGER chaos {when} ON {table} {later} FOR EACH {each}"
+                 " EXECUTE FUNCTION public.chaos()")
     try:
         yield
     finally:
@@ -60,8 +61,8 @@ def at_commit(site, body):
 
 @fault(breaks="postgres", spool="both")
 def table_locked(site, chance):
-    """Another session holds ACCESS EXCLUSIVE on a table for up to two seconds; now and then a server process that waits for
-    it is ended."""
+    """Another session holds ACCESS EXCLUSIVE on a table for up to two seconds; now and then the daemon's server processes
+    are ended meanwhile."""
     with site.database.locked(chance.choice([*site.tables, "sensorlog.writer_progress", "sensorlog.reject"])):
         yield chance.uniform(0, 2)
         if chance.random() < 0.5:
@@ -106,18 +107,19 @@ def deadlocks(site, chance):
         for _ in range(chance.randrange(5, 20)):
             yield chance.uniform(0, 0.05)
             # Whoever began to wait last is ended: where that is not the daemon, this gives up.
-            with contextlib.suppress(psycopg2.errors.LockNotAvailable), site.database.locked("telemetry.count") as other:
-                with other.cursor() as cursor:
+            with contextlib.suppress(psycopg2.errors.LockNotAvailable):
+                with site.database.locked("telemetry.count") as other, other.cursor() as cursor:
                     cursor.execute("SET LOCAL deadlock_timeout = '10s'; SET LOCAL lock_timeout = '100ms';"
                                    " LOCK TABLE telemetry.reading IN ACCESS EXCLUSIVE MODE")
 
 
 @fault(breaks="postgres", spool="both")
 def timeouts(site, chance):
-    """statement_timeout, lock_timeout, idle_session_timeout and idle_in_transaction_session_timeout of some milliseconds
-    on the daemon's role, while a table is locked now and then."""
+    """statement_timeout, lock_timeout, idle_session_timeout and idle_in_transaction_session_timeout of some
+    milliseconds on the daemon's role, while a table is locked now and then."""
     names = ("statement_timeout", "lock_timeout", "idle_session_timeout", "idle_in_transaction_session_timeout")
-    with _role_has(site, **{name: f"{chance.randrange(2, 60)}ms" for name in chance.sample(names, chance.randrange(1, 5))}):
+    some = chance.sample(names, chance.randrange(1, 5))
+    with _role_has(site, **{name: f"{chance.randrange(2, 60)}ms" for name in some}):
         for _ in range(chance.randrange(1, 4)):
             with site.database.locked(chance.choice(site.tables)):
                 yield chance.uniform(0, 0.3)
@@ -215,7 +217,7 @@ END$$"""
 
 @fault(breaks="postgres daemon", rejects=True, again=True, faults=3)
 def table_made_anew(site, chance):
-    """A table is gone, and the daemon makes it anew when it is restarted; what was in the old one is then put in again."""
+    """A table is gone, and the daemon makes it anew when it is restarted; what was in the old one is put in again."""
     table = chance.choice(site.tables)
     change(site, f"ALTER TABLE {table} RENAME TO gone")
     # Its partitions have the names that those of the new table are to have.
@@ -267,7 +269,7 @@ def partition_detached(site, chance):
 
 @fault(breaks="postgres", rejects=True)
 def poison(site, chance):
-    """One row in five is refused: by a constraint that was added meanwhile, or by somebody's trigger, at once or at COMMIT."""
+    """One row in five is refused: by a constraint that was added, or by somebody's trigger, at once or at COMMIT."""
     table, part = chance.choice(site.tables), chance.randrange(5)
     how = chance.randrange(3)
     if how == 0:

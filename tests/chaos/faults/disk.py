@@ -71,14 +71,14 @@ def _no_file_grows(pid):
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@fault(breaks="disk", on=["builtin"])
+@fault(breaks="disk daemon", on=["builtin"])
 def broker_file_size_limit(site, chance):
     """RLIMIT_FSIZE: no file of the daemon may grow beyond 64 KiB, the state of its broker above all."""
     with _no_file_grows(site.daemon.pid):
         yield chance.uniform(0, 1)
 
 
-@fault(breaks="disk postgres", spool="outage")
+@fault(breaks="disk daemon postgres", spool="outage")
 def spool_file_size_limit(site, chance):
     """RLIMIT_FSIZE: no file of the daemon may grow beyond 64 KiB, while PostgreSQL is away."""
     with _no_file_grows(site.daemon.pid):

@@ -89,7 +89,7 @@ def peer_reuses_ids(site, chance):
     yield from _cuts(site, chance)
 
 
-@fault(breaks="broker broker-net daemon", on=["no-dup"], again=True, qos2_again=True)
+@fault(breaks="broker broker-net daemon", on=["no-dup"], again=True)
 def peer_forgets_dup(site, chance):
     """A broker that redelivers without DUP [against MQTT-3.3.1-1]."""
     yield from _cuts(site, chance)
@@ -109,13 +109,13 @@ def peer_renumbers(site, chance):
 
 @fault(breaks="broker broker-net daemon", on=["amnesiac"], again=True, qos2_again=True)
 def peer_amnesiac(site, chance):
-    """A broker that says Session Present 0 after each reconnect, and sends what was not acknowledged as if it were new."""
+    """A broker that says Session Present 0 after each reconnect, and sends what is not acknowledged as if it were new."""
     yield from _cuts(site, chance)
 
 
 @fault(breaks="broker broker-net daemon", on=["repeating"], again=True, qos2_again=True, faults=3)
 def peer_repeats_all(site, chance):
-    """A broker that delivers everything from the beginning after each reconnect, acknowledged or not, as if it were new."""
+    """A broker that delivers everything from the beginning after each reconnect, acknowledged or not, as if new."""
     yield from _cuts(site, chance)
 
 

@@ -1,0 +1,260 @@
+"""The spool where it gets tight or odd: full, the disk full, bad messages in it, reload and stop, turned off."""
+import resource
+
+import pytest
+
+from harness.load import mqtt_publish
+from harness.mappings import COUNT, READING, count, reading, text_mapping
+from harness.sensor import Sensor
+from harness.spool import (
+    DIRECT, DRAINING, KEEPING, SPOOL, in_order, numbers, publish_all, spool_balances, wait_direct, wait_state)
+from harness.wait import TimedOut, wait_until
+
+# ---- full ----
+
+
+def large(n):
+    return reading(n, padding=8000)
+
+
+FULL = {**SPOOL, "max_bytes": "1MiB"}
+
+
+def test_a_full_spool_withholds(make_builtin, cluster, database):
+    """Acknowledgements stop, memory stays bounded, QoS 0 is dropped and counted, and all goes on when there is room."""
+    site = make_builtin(database, [READING], conf={"spool": FULL, "batch": {"memory": "2MiB"}})
+    daemon = site.daemon
+    cluster.stop()
+    wait_state(daemon, KEEPING)
+    sensors = [Sensor(site.port, 4, f"reading/{i}", large, 1).start() for i in range(2)]
+    daemon.log.wait_for("spool .*: full")
+    acknowledged = wait_until(lambda: [len(sensor.acknowledged) for sensor in sensors] if sum(
+        len(sensor.acknowledged) for sensor in sensors) == daemon.metric("sensorlog_spool_messages") else None,
+                              "the acknowledgements")
+    other = site.client(4)
+    dropped = 0
+    while not daemon.messages("dropped"):
+        other.send_publish("reading/0", large(10 ** 6 + dropped), 0)
+        other.sync()
+        dropped += 1
+    assert [len(sensor.acknowledged) for sensor in sensors] == acknowledged
+    assert daemon.metric("sensorlog_spool_bytes") <= 1 << 20
+    assert daemon.metric("sensorlog_memory_bytes") <= 1.25 * (2 << 20)
+    assert "full" in daemon.notify.values("STATUS")[-1] or wait_until(
+        lambda: "full" in daemon.notify.values("STATUS")[-1], "the status to say so")
+    cluster.start()
+    wait_direct(daemon)
+    for sensor in sensors:
+        wait_until(lambda sensor=sensor: len(sensor.acknowledged) > 300, "more than fits")
+    stored = [sorted(sensor.stop()) for sensor in sensors]
+    wait_until(lambda: daemon.metric("sensorlog_messages_pending") == 0, "all to be stored")
+    for i, ns in enumerate(stored):
+        assert database.column("SELECT n FROM telemetry.reading WHERE sensor = %s AND n < 1000000 ORDER BY n",
+                               [str(i)]) == ns
+    assert daemon.metric("sensorlog_memory_peak_bytes") <= 1.5 * (2 << 20)
+    spool_balances(daemon)
+
+
+def test_a_full_spool_drops_the_oldest(make_builtin, cluster, database):
+    """Where the user wants it so: what is dropped is counted, and the newest are there."""
+    site = make_builtin(database, [READING], conf={"spool": {**FULL, "on_full": "drop-oldest"}})
+    daemon = site.daemon
+    cluster.stop()
+    wait_state(daemon, KEEPING)
+    publish_all(site.client(4), 0, 400, "reading/1", large)
+    dropped = wait_until(lambda: daemon.metric("sensorlog_spool_dropped_total"), "some to be dropped")
+    daemon.log.wait_for("the oldest messages are dropped")
+    assert daemon.messages("dropped", source="spool") == dropped
+    cluster.start()
+    wait_direct(daemon)
+    dropped = daemon.metric("sensorlog_spool_dropped_total")
+    assert 250 < dropped < 350
+    assert numbers(database, "reading") == list(range(int(dropped), 400))
+    spool_balances(daemon)
+
+
+@pytest.mark.parametrize("way", ["from the beginning", "in the middle"])
+def test_a_full_disk(make_builtin, cluster, database, way):
+    """Nothing is acknowledged that is not durable; pings are answered; when there is room it goes on."""
+    site = make_builtin(database, [COUNT], conf={"spool": SPOOL})
+    daemon = site.daemon
+    sensor = site.client(4)
+    cluster.stop()
+    wait_state(daemon, KEEPING)
+    first = 0
+    if way == "in the middle":
+        first = 100
+        publish_all(sensor, 0, first)
+    _, hard = resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (4096, hard))
+    pids = [sensor.send_publish("count/1", count(n), 1) for n in range(first, 500)]
+    daemon.log.wait_for("spool .*not acknowledged; trying again")
+    assert daemon.metric("sensorlog_spool_failing") == 1
+    sensor.nothing()
+    resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    for pid in pids:
+        sensor.expect("PUBACK", pid=pid)
+    site.kill9()
+    daemon.start()
+    cluster.start()
+    wait_direct(daemon)
+    assert in_order(database) == {"1": list(range(500))}
+
+
+# ---- what happens to messages on the way ----
+
+
+def test_bad_messages_go_through_the_spool(make_builtin, cluster, database):
+    """Each finds its end in the drain as it would have without an outage."""
+    checked = text_mapping("checked", "checked/+")
+    gone = text_mapping("gone", "gone/+")
+    site = make_builtin(database, [COUNT, checked, gone], conf={"spool": SPOOL})
+    daemon = site.daemon
+    sensor = site.client(4)
+    database.query("ALTER TABLE telemetry.checked ADD CHECK (n <> 5)")
+    cluster.stop()
+    wait_state(daemon, KEEPING)
+    publish_all(sensor, 0, 10)
+    publish_all(sensor, 0, 10, "checked/1")
+    publish_all(sensor, 0, 10, "gone/1")
+    publish_all(sensor, 10, 11, payload=lambda n: b"ten")
+    publish_all(sensor, 11, 20)
+    assert daemon.messages("spooled") == 40
+    daemon.configuration.set_mappings(COUNT, checked)
+    daemon.reload()
+    cluster.start()
+    wait_direct(daemon)
+    assert in_order(database) == {"1": [n for n in range(20) if n != 10]}
+    assert numbers(database, "checked") == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+    assert database.query("SELECT reason, count(*), min(source), min(octet_length(payload)) FROM sensorlog.reject"
+                          " GROUP BY 1 ORDER BY 1") == [
+        ("no mapping takes it any more", 10, "broker", 1), ("not a number", 1, "broker", 3),
+        ("refused by PostgreSQL", 1, "broker", 1)]
+    assert daemon.messages("rejected", source="spool") == 12
+    spool_balances(daemon)
+
+
+def test_a_stopped_mapping(make_builtin, cluster, database):
+    """Its table is gone: its messages go to the reject table, the others to their tables."""
+    site = make_builtin(database, [COUNT, text_mapping("other", "other/+")], conf={"spool": SPOOL})
+    sensor = site.client(4)
+    publish_all(sensor, 0, 1, "other/1")
+    publish_all(sensor, 0, 1)
+    database.query("ALTER TABLE telemetry.other RENAME n TO m")
+    cluster.stop()
+    wait_state(site.daemon, KEEPING)
+    publish_all(sensor, 1, 10, "other/1")
+    publish_all(sensor, 1, 10)
+    cluster.start()
+    wait_direct(site.daemon)
+    assert in_order(database) == {"1": list(range(10))}
+    assert database.value("SELECT count(*) FROM sensorlog.reject WHERE mapping = 'other'") == 9
+
+
+def test_what_no_mapping_wants_is_not_kept(make_daemon, make_mosquitto, cluster, database):
+    """Nor are retained copies."""
+    broker = make_mosquitto()
+    mqtt_publish(broker.port, ("count/1", count(1), True), ("count/2", count(2), True))
+    daemon = make_daemon(broker, [COUNT], conf={"spool": SPOOL, "subscriber site": {"protocol": "3.1.1"}}, start=False)
+    cluster.stop()
+    daemon.start()
+    daemon.wait_subscribed()
+    wait_state(daemon, KEEPING)
+    wait_until(lambda: daemon.messages("skipped") == 2, "the retained copies to be skipped")
+    mqtt_publish(broker.port, ("count/1", count(3)), ("elsewhere", count(4)))
+    wait_until(lambda: daemon.messages("spooled") == 1, "the live one to be kept")
+    cluster.start()
+    wait_direct(daemon)
+    assert in_order(database) == {"1": [3]}
+
+
+def test_reload_in_the_outage_and_in_the_drain(make_builtin, cluster, database):
+    """A mapping that changes meanwhile decodes what was kept before; a new one gets what comes from then on."""
+    changed = COUNT.replace('"n";      type = "int8"; from = "value"', '"n";      type = "int8"; from = "payload"')
+    added = text_mapping("added", "added/+")
+    site = make_builtin(database, [COUNT], conf={"spool": SPOOL, "batch": {"max_rows": 50}})
+    daemon, sensor = site.daemon, site.client(4)
+    publish_all(sensor, 0, 10)
+    cluster.stop()
+    wait_state(daemon, KEEPING)
+    publish_all(sensor, 10, 1000)
+    daemon.configuration.set_mappings(changed, added)
+    daemon.reload()
+    publish_all(sensor, 1000, 1500)
+    publish_all(sensor, 0, 100, "added/1")
+    cluster.start()
+    for mappings in ([COUNT, added], [changed, added], [COUNT, added]):
+        daemon.configuration.set_mappings(*mappings)
+        daemon.reload()
+        publish_all(sensor, 0, 1, "added/2")
+    wait_direct(daemon)
+    assert in_order(database) == {"1": list(range(1500))}
+    assert database.value("SELECT count(*) FROM telemetry.added") == 103
+    assert database.value("SELECT count(*) FROM sensorlog.reject") == 0
+    spool_balances(daemon)
+
+
+# ---- the stop, and the mode ----
+
+
+def test_a_stop_in_an_outage_acknowledges_what_is_in(make_builtin, cluster, database):
+    """Before the outage has lasted for outage_after."""
+    site = make_builtin(database, [COUNT], conf={"spool": {**SPOOL, "outage_after": "1h"}})
+    daemon, sensor = site.daemon, site.client(4)
+    publish_all(sensor, 0, 10)
+    cluster.stop()
+    pids = [sensor.send_publish("count/1", count(n), 1) for n in range(10, 100)]
+    daemon.wait_messages(100)
+    sensor.nothing()
+    assert daemon.stop(timeout=10) == 0
+    for pid in pids:
+        sensor.expect("PUBACK", pid=pid)
+    cluster.start()
+    daemon.start()
+    wait_direct(daemon)
+    assert in_order(database) == {"1": list(range(100))}
+
+
+@pytest.mark.parametrize("when", ["keeping", "draining"])
+def test_a_stop(make_builtin, cluster, database, when):
+    site = make_builtin(database, [COUNT], conf={"spool": SPOOL, "batch": {"max_rows": 50}})
+    daemon, sensor = site.daemon, site.client(4)
+    cluster.stop()
+    wait_state(daemon, KEEPING)
+    publish_all(sensor, 0, 3000)
+    if when == "draining":
+        cluster.start()
+        wait_state(daemon, DRAINING, DIRECT)
+    assert daemon.stop(timeout=10) == 0
+    daemon.log.wait_for(r"source broker: 3000 received, 3000 spooled, 0 pending")
+    cluster.start()
+    daemon.start()
+    wait_direct(daemon)
+    assert in_order(database) == {"1": list(range(3000))}
+
+
+def test_the_spool_is_turned_off_with_messages_in_it(make_builtin, cluster, database):
+    """They are stored first, what comes meanwhile is acknowledged when it is committed; then there is no spool."""
+    site = make_builtin(database, [COUNT], conf={"spool": SPOOL})
+    daemon = site.daemon
+    cluster.stop()
+    wait_state(daemon, KEEPING)
+    publish_all(site.client(4), 0, 1000)
+    assert daemon.stop() == 0
+    daemon.configuration.set("spool", mode="off")
+    daemon.start()
+    daemon.log.wait_for(r"1000 message\(s\) from before wait for PostgreSQL; \[spool\] mode is off")
+    sensor = site.client(4)
+    pids = [sensor.send_publish("count/1", count(n), 1) for n in range(1000, 1100)]
+    sensor.nothing()
+    cluster.start()
+    for pid in pids:
+        sensor.expect("PUBACK", pid=pid)
+    assert in_order(database) == {"1": list(range(1100))}
+    wait_direct(daemon)
+    assert daemon.messages("spooled") == 0
+    cluster.stop()
+    sensor.send_publish("count/1", count(1100), 1, pid=7)
+    with pytest.raises(TimedOut):
+        wait_until(lambda: daemon.metric("sensorlog_spool_state") != DIRECT, "nothing", timeout=1)
+    sensor.nothing()
