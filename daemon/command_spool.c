@@ -204,8 +204,10 @@ static int show(const struct settings *settings, uint64_t list)
 {
     const char *path = settings->spool.file;
     if (!path || (access(path, F_OK) != 0 && errno == ENOENT)) {
-        printf("no messages: %s\n",
-               settings->spool.outage ? "the file is not there yet" : "[spool] mode is off");
+        if (settings->spool.outage)
+            printf("no messages: there is no file %s yet\n", path);
+        else
+            puts("no messages: [spool] mode is off");
         return EXIT_SUCCESS;
     }
     char *error = NULL;

@@ -34,7 +34,7 @@ static const struct command {
      "creates or upgrades the schema and the mapped tables; --print only shows the SQL",
      command_migrate, 0, TAKES_CONFIG | TAKES_PRINT},
     {"replay", "replay -c FILE [--mapping NAME] [--dry-run]",
-     "sends rejected messages through the pipeline again; --dry-run only tries to decode them",
+     "sends rejected messages through the mappings again; --dry-run only tries to decode them",
      command_replay, 0, TAKES_CONFIG | TAKES_REPLAY},
     {"spool", "spool -c FILE [--list N]",
      "what is in the spool; --list also shows its first N messages", command_spool, 0,

@@ -173,7 +173,7 @@ static void writer_metrics(const struct daemon *daemon, FILE *out)
     metric(out, "ambiguous_repeated_total", "counter",
            "Cut-off COMMITs that turned out not to have committed.", writer->resolved_repeated);
     metric(out, "database_up", "gauge", "1 while rows can be committed.",
-           writer_usable(daemon->writer) > 0);
+           writer_commits(daemon->writer));
     metric(out, "database_connections", "gauge", "Connections that can commit.",
            writer_usable(daemon->writer));
     metric(out, "lag_milliseconds", "gauge",

@@ -7,7 +7,7 @@ CREATE TABLE sensorlog.spool_progress (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE sensorlog.spool_progress IS
     'How much of each spool on an edge box is stored here';
-COMMENT ON COLUMN sensorlog.spool_progress.spool IS 'Which one: an identifier that was made with its file';
+COMMENT ON COLUMN sensorlog.spool_progress.spool IS 'Which one: an identifier that its file has until it is empty again, and the writer';
 COMMENT ON COLUMN sensorlog.spool_progress.seq IS 'The last of its entries that is stored; all before it are too';
 COMMENT ON COLUMN sensorlog.spool_progress.at IS 'When the transaction that stored it began';
 
@@ -17,6 +17,9 @@ RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO sensorlog.spool_progress AS p (spool, seq, at) VALUES (spool_id, 0, now())
     ON CONFLICT DO NOTHING;
+    IF FOUND THEN -- a spool has a new identifier after each outage
+        DELETE FROM sensorlog.spool_progress p WHERE p.at < now() - interval '1 year';
+    END IF;
     UPDATE sensorlog.spool_progress p SET seq = new_seq, at = now()
      WHERE p.spool = spool_id AND p.seq = after_seq AND new_seq > after_seq;
     IF NOT FOUND THEN

@@ -84,7 +84,7 @@ static char *damaged(const struct disk_options *options, int64_t version, const 
 static char *not_a_database(const struct disk_options *options)
 {
     return mem_printf("this is not an SQLite database, or its beginning is damaged. Name another "
-                      "file, or move it away: a new one is made then, and %s that it held are lost",
+                      "file, or move it away: a new one is made then; %s are lost then",
                       options->holds);
 }
 

@@ -212,7 +212,9 @@ void catalog_stop_target(struct target *target, const char *wrong)
         return;
     }
     if (!target->stopped || strcmp(target->stopped, wrong) != 0)
-        log_error("postgres: mapping \"%s\" is stopped: %s", target->mapping, wrong);
+        log_error("postgres: mapping \"%s\" is stopped: %s; its messages go to sensorlog.reject "
+                  "until that is mended: then replay them",
+                  target->mapping, wrong);
     free(target->stopped);
     target->stopped = mem_strdup(wrong);
 }

@@ -49,8 +49,8 @@ void exchanges_free_waits(struct exchanges *exchanges);
 void exchanges_end(struct writer *writer, exchange_session_fn *ends, void *arg);
 
 // What the spool asks for.
-// The batch is taken apart, uncommitted, since its messages go into the spool's file: what it was
-// to forget becomes void there. Those who wait are told when that is durable.
+// The batch is taken apart, uncommitted: what it was to forget is forgotten by the next one, or
+// becomes void in the spool's file, where messages go there.
 void exchanges_unload(struct writer *writer, const struct batch *batch);
 // The file has no entries any more, and nothing waits or commits: forgets, with the next
 // transaction, what it says is void, and then removes that there. True where that is durable; else

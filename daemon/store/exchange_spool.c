@@ -138,7 +138,7 @@ void exchanges_unload(struct writer *writer, const struct batch *batch)
     for (size_t i = 0; i < batch->exchange_count; i++) {
         const struct batch_exchange *it = &batch->exchanges[i];
         if (it->forget)
-            make_void(writer, it->session, it->packet_id, it->told);
+            exchanges_forget(writer, it->session, it->packet_id, it->told);
     }
 }
 

@@ -16,11 +16,19 @@ enum {
     REPEAT_LOG_MS = 60000,
 };
 
+void lane_well(struct lane *lane)
+{
+    if (lane->said)
+        log_info("postgres: connection %u is up", lane->number);
+    lane->said = lane->refused = false;
+    lane->trouble[0] = '\0';
+}
+
+// Where the last transaction was refused, only the next one shows whether it can be used.
 void lane_now_idle(struct lane *lane)
 {
-    if (*lane->trouble)
-        log_info("postgres: connection %u is up", lane->number);
-    lane->trouble[0] = '\0';
+    if (!lane->refused)
+        lane_well(lane);
     lane->state = LANE_IDLE;
     backoff_reset(&lane->backoff);
     lane->calls.ready(lane->calls.arg);
@@ -28,11 +36,12 @@ void lane_now_idle(struct lane *lane)
 
 static void retry_later(struct lane *lane, const char *why, int64_t delay_ms)
 {
-    bool news = strcmp(lane->trouble, why) != 0;
     snprintf(lane->trouble, sizeof lane->trouble, "%s", why);
-    if (news || log_limit_pass(&lane->trouble_limit, NULL))
+    if (log_cause_pass(&lane->causes, why, NULL)) {
         log_warn("postgres: connection %u: %s; next attempt in %" PRId64 ".%" PRId64 " s",
                  lane->number, why, delay_ms / 1000, delay_ms % 1000 / 100);
+        lane->said = true;
+    }
     lane->state = LANE_DOWN;
     lane->waiting = false;
     loop_timer_start(lane->timer, delay_ms);
@@ -132,11 +141,12 @@ struct lane *lane_new(struct loop *loop, struct worker *worker, unsigned number,
     lane->counters = counters;
     lane->calls = *calls;
     lane->backoff = (struct backoff){.minimum_ms = BACKOFF_MIN_MS, .maximum_ms = BACKOFF_MAX_MS};
-    lane->trouble_limit.interval_ms = lane->waiting_limit.interval_ms = REPEAT_LOG_MS;
+    lane->causes.interval_ms = lane->waiting_limit.interval_ms = REPEAT_LOG_MS;
     lane->timer = loop_timer_new(loop, timer_due, lane);
     const struct pg_calls pg_calls = {.up = now_up, .down = now_down, .arg = lane};
     lane->pg = pg_new(loop, worker, conninfo, "sensorlogd", true, &pg_calls);
     snprintf(lane->trouble, sizeof lane->trouble, "not connected yet");
+    lane->said = true;
     sql_params_init(&lane->params);
     return lane;
 }

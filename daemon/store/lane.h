@@ -85,5 +85,5 @@ int lane_backend(const struct lane *lane);
 bool lane_unresolved(const struct lane *lane);
 // That batch, which is the caller's; NULL where there is none. A new epoch must follow.
 struct batch *lane_take_unresolved(struct lane *lane, struct lane_doubt *doubt);
-// Why it is not usable; "" where it is.
+// Why it is not usable, or why its last transaction was refused; "" where it is well.
 const char *lane_trouble(const struct lane *lane);

@@ -26,6 +26,8 @@ static void batch_committed(struct lane *lane)
     lane->batch = NULL;
     lane->counters->commits++;
     lane->state = LANE_IDLE;
+    if (lane->refused)
+        lane_well(lane);
     // The server gets its next work before the messages of this one are let go.
     lane->calls.ready(lane->calls.arg);
     lane->calls.committed(lane->calls.arg, batch);
@@ -133,6 +135,7 @@ static void rolled_back(void *arg, const struct pg_result *result)
     case SQL_WAIT:
         // Closed first: what the writer does next must not find this lane idle. A new session also
         // sheds what may be wrong with the old one.
+        lane->refused = true;
         lane_close_for(lane, lane->error.message, wait_ms(lane->batch));
         give_back(lane, action);
         return;

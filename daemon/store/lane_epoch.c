@@ -225,8 +225,10 @@ static void terminate_stale(struct lane *lane)
     const struct pg_params params = {.count = 2, .values = values};
     snprintf(lane->trouble, sizeof lane->trouble,
              "waiting for an earlier transaction of this writer to end");
-    if (log_limit_pass(&lane->waiting_limit, NULL))
+    if (log_limit_pass(&lane->waiting_limit, NULL)) {
         log_warn("postgres: connection %u: %s", lane->number, lane->trouble);
+        lane->said = true;
+    }
     lane_error_reset(lane);
     if (pg_query(lane->pg, "SELECT * FROM sensorlog.terminate_stale($1::text, $2::int4[]) AS pid",
                  &params, terminated, lane))

@@ -36,8 +36,8 @@ struct lane_error {
     char sqlstate[6];
     char message[512];
     char constraint[64], column[64]; // that it names, or ""
-    struct batch_group *group; // whose statement it was, or NULL
-    bool late;                 // a deferred constraint's, once all rows were in
+    struct batch_group *group;       // whose statement it was, or NULL
+    bool late;                       // a deferred constraint's, once all rows were in
 };
 
 // What came of a row that was tried by itself.
@@ -93,7 +93,10 @@ struct lane {
     struct backoff backoff;
     struct loop_timer *timer;
     char trouble[512];
-    struct log_limit trouble_limit, waiting_limit;
+    struct log_causes causes;       // of trouble
+    struct log_limit waiting_limit;
+    bool said;    // the trouble there is has been logged
+    bool refused; // the last transaction, for a reason that a new connection need not mend
 
     struct batch *batch;     // in flight, or unresolved
     bool unresolved;         // the connection was lost while it was in flight
@@ -176,4 +179,6 @@ void lane_open_epoch(struct lane *lane);
 // Closes the connection and tries again later; says why.
 void lane_close(struct lane *lane, const char *why);
 void lane_close_for(struct lane *lane, const char *why, int64_t delay_ms);
+// There is no trouble any more.
+void lane_well(struct lane *lane);
 void lane_now_idle(struct lane *lane);

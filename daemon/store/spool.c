@@ -62,7 +62,13 @@ static void outage(void *arg)
     if (spool->state == SPOOL_KEEPING)
         return;
     spool_say_outage(spool);
-    keep(spool);
+    if (spool->state == SPOOL_DIRECT || !writer_refused(spool->writer)) {
+        keep(spool);
+        return;
+    }
+    // What is drained is tried again, ever less often; nothing else waits for it.
+    spool->holds_back = false;
+    loop_task_schedule(spool->work);
 }
 
 // Somebody else has stored entries of this spool: two daemons have the same file.
@@ -94,9 +100,18 @@ static void position(void *arg, int64_t at)
     loop_task_schedule(spool->work);
 }
 
+// A copy of the file, on a box that was made from this one's image, must not take what this one
+// stores for its own.
+static void renew(struct spool *spool)
+{
+    spool_file_renew(spool->file);
+    writer_name_spool(spool->writer);
+}
+
 static void go_direct(struct spool *spool)
 {
     set_state(spool, SPOOL_DIRECT);
+    renew(spool);
     spool->holds_back = false;
     spool_say_empty(spool);
     while (spool->queue.count > 0) {
@@ -114,7 +129,8 @@ static void see_to_the_end(struct spool *spool)
 {
     if (spool->state != SPOOL_DRAINING || spool->stopping)
         return;
-    if (spool_left(spool) <= spool_chunk(spool))
+    if (!writer_refused(spool->writer) && spool_left(spool) <= spool_chunk(spool) &&
+        spool_look(spool).bytes <= spool_chunk_bytes(spool))
         spool->holds_back = true;
     if (spool->holds_back && spool_is_drained(spool) && writer_idle(spool->writer) &&
         exchanges_sweep_void(spool->writer))
@@ -189,6 +205,7 @@ static void settled(struct message_source *source, struct message *message)
 {
     struct spool *spool = (struct spool *)source;
     spool->counters.drained += message->verdict != VERDICT_ABANDONED;
+    spool->taken_bytes -= message->charged;
 }
 
 static void note_void(void *arg, uint64_t session, uint16_t packet_id, enum spool_exchange what)
@@ -235,8 +252,10 @@ static void begin(struct spool *spool)
     loop_timer_start(spool->tick, TICK_MS);
     writer_set_spool(spool->writer, spool->file,
                      spool->options.ends ? -1 : spool->options.outage_after_ms, &calls);
-    if (!is_in_use(spool))
+    if (!is_in_use(spool)) {
+        renew(spool);
         return;
+    }
     set_state(spool, SPOOL_KEEPING);
     spool->holds_back = spool->options.ends;
     spool_say_begin(spool);

@@ -6,6 +6,8 @@
 //      +---- the file is empty ---- DRAINING <---------------|---------------------------+
 //                                       +--- connection lost +
 //
+// Where PostgreSQL answers but commits nothing, its disk being full, it comes to DRAINING, and
+// stays there.
 // In KEEPING and DRAINING every message goes into the file, behind those that are there; only when
 // the last of them are on their way, new ones wait in memory for the moment that this takes.
 #pragma once
@@ -22,7 +24,7 @@ struct writer;
 
 struct spool_options {
     const char *path;        // not owned
-    int64_t outage_after_ms; // without a usable connection
+    int64_t outage_after_ms; // without a usable connection, or a commit
     uint64_t max_bytes;
     bool drop_oldest;   // when full; else messages wait unacknowledged
     size_t max_entries; // of one transaction of the drain
@@ -66,6 +68,6 @@ enum spool_state spool_state(const struct spool *spool);
 const struct spool_counters *spool_counters(const struct spool *spool);
 // How long ago the oldest message in the file came; 0 where there is none.
 int64_t spool_lag_ms(const struct spool *spool);
-// One line: "empty", "12345 messages, 1.2 MiB, oldest of 2026-11-23T10:15:00Z; draining, 9000/s,
-// 14 s left"; until the next call.
+// One line: "empty", "12345 messages, 1.2 of 1024.0 MiB, oldest of 2026-11-23T10:15:00Z; draining,
+// 9000/s, 14 s left"; until the next call.
 const char *spool_status(struct spool *spool);

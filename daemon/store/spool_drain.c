@@ -14,6 +14,7 @@ static void take_entry(void *arg, const struct spool_entry *entry)
     message->packet_id = entry->packet_id;
     message->content = entry->content;
     message->resent = entry->unsure;
+    spool->taken_bytes += message->charged;
     spool->read_to = entry->number;
     if (entry->unsure && exchanges_in_database(spool->writer, message)) {
         writer_pass_entry(spool->writer, entry->number);
@@ -37,9 +38,9 @@ static void read_done(void *arg, bool all)
 
 void spool_read_on(struct spool *spool)
 {
-    size_t chunk = spool_chunk(spool);
+    size_t chunk = spool_chunk(spool), bytes = spool_chunk_bytes(spool);
     if (spool->state != SPOOL_DRAINING || spool->stopping || spool->reading ||
-        books_pending(&spool->source.books) >= chunk)
+        books_pending(&spool->source.books) >= chunk || spool->taken_bytes >= bytes)
         return;
     spool->read_end = spool_look(spool).last;
     if (spool->read_end <= spool->read_to)
@@ -48,7 +49,7 @@ void spool_read_on(struct spool *spool)
                                                .read = read_done,
                                                .arg = spool};
     spool->reading = true;
-    spool_file_read(spool->file, spool->read_to, chunk, spool_chunk_bytes(spool), &reading);
+    spool_file_read(spool->file, spool->read_to, chunk, bytes, &reading);
 }
 
 void spool_committed(void *arg, int64_t entry)

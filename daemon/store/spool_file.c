@@ -2,8 +2,10 @@
 // loop; the disk's thread says what went.
 #include "store/spool_file.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "base/failpoint.h"
 #include "base/mem.h"
@@ -390,6 +392,28 @@ void spool_file_close(struct spool_file *file)
 const char *spool_file_id(const struct spool_file *file)
 {
     return file->id;
+}
+
+static void renewed(void *arg)
+{
+    struct spool_renew_op *op = arg;
+    spool_file_tell(op->op.file);
+    spool_op_free(&op->op);
+}
+
+void spool_file_renew(struct spool_file *file)
+{
+    uint8_t random[SPOOL_ID_LENGTH / 2];
+    if (file->count > 0 || file->puts > 0 || file->doubt_count > 0)
+        return;
+    while (getrandom(random, sizeof random, 0) != sizeof random)
+        continue;
+    struct spool_renew_op *op = spool_op_new(file, sizeof *op);
+    for (size_t i = 0; i < sizeof random; i++)
+        snprintf(op->id + 2 * i, 3, "%02x", random[i]);
+    free(file->id);
+    file->id = mem_strdup(op->id);
+    spool_op_submit(&op->op, spool_job_renew, renewed);
 }
 
 void spool_file_status(const struct spool_file *file, struct spool_file_status *status)

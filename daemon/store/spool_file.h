@@ -52,8 +52,11 @@ struct spool_file *spool_file_open(struct loop *loop, const struct spool_file_op
                                    const struct spool_file_calls *calls, char **error);
 // Waits, at most a second, until what was put is durable; calls nothing any more.
 void spool_file_close(struct spool_file *file);
-// Made with the file, at random: what PostgreSQL knows it by.
+// At random: what PostgreSQL knows the file by. Valid until it is renewed.
 const char *spool_file_id(const struct spool_file *file);
+// Another identity, durable before what is put from now on; without effect unless the file is empty.
+// What was copied while it was empty is another spool then.
+void spool_file_renew(struct spool_file *file);
 
 // Appends the message, which is copied; with only (NULL: as the message has it) instead of its own,
 // as of the doubt (0: none), its QoS 2 identifier, if it has one, stored with it. The entry's

@@ -28,6 +28,7 @@ struct spool {
     bool holds_back;    // the file is not given anything: it is to become empty
     // out
     int64_t stored;            // entries through this one, in PostgreSQL
+    size_t taken_bytes;        // of memory, of entries that are on their way there
     bool reading, stale;       // entries are being read; they are not wanted any more
     int64_t read_to, read_end; // entries that were read; that there are, when reading began
     uint64_t cut_off;          // entries of a transaction that was cut off, the last of which is

@@ -21,6 +21,13 @@ bool spool_job_put(struct sqlite3 *database, void *arg)
     return put;
 }
 
+bool spool_job_renew(struct sqlite3 *database, void *arg)
+{
+    (void)database;
+    const struct spool_renew_op *op = arg;
+    return spool_sql_renew(op->op.sql, op->id);
+}
+
 // ---- entries that go ----
 
 static bool note_first(struct spool_sql *sql, struct spool_cut *cut)

@@ -65,6 +65,13 @@ struct spool_exchange_op {
     void *arg;
 };
 
+enum { SPOOL_ID_LENGTH = 32 };
+
+struct spool_renew_op {
+    struct spool_op op;
+    char id[SPOOL_ID_LENGTH + 1];
+};
+
 struct spool_shrink_op {
     struct spool_op op;
     bool more;
@@ -90,6 +97,7 @@ bool spool_job_cut(struct sqlite3 *database, void *arg);
 bool spool_job_doubt(struct sqlite3 *database, void *arg);
 bool spool_job_resolve(struct sqlite3 *database, void *arg);
 bool spool_job_exchange(struct sqlite3 *database, void *arg);
+bool spool_job_renew(struct sqlite3 *database, void *arg);
 bool spool_job_shrink(struct sqlite3 *database, void *arg);
 bool spool_job_read(struct sqlite3 *database, void *arg);       // outside of a transaction
 bool spool_job_checkpoint(struct sqlite3 *database, void *arg); // too

@@ -38,20 +38,26 @@ void spool_say_empty(const struct spool *spool)
     log_info("spool %s: empty; messages go to PostgreSQL directly", spool->options.path);
 }
 
+// What sets the bound.
+static const char *bound(const struct spool *spool)
+{
+    return spool_look(spool).max_bytes < spool->options.max_bytes ? "the disk has no more room"
+                                                                  : "[spool] max_bytes";
+}
+
 void spool_say_full(struct spool *spool)
 {
     if (log_limit_pass(&spool->full_limit, NULL))
-        log_warn("spool %s: full ([spool] max_bytes); messages wait unacknowledged until "
-                 "PostgreSQL is back, those of QoS 0 are dropped",
-                 spool->options.path);
+        log_warn("spool %s: full (%s), %" PRIu64 " message(s); what comes now waits "
+                 "unacknowledged until PostgreSQL has taken some of them, QoS 0 is dropped",
+                 spool->options.path, bound(spool), spool_look(spool).count);
 }
 
 void spool_say_dropped(struct spool *spool)
 {
     if (log_limit_pass(&spool->drop_limit, NULL))
-        log_warn("spool %s: full ([spool] max_bytes); the oldest messages are dropped, %" PRIu64
-                 " so far",
-                 spool->options.path, spool->counters.dropped);
+        log_warn("spool %s: full (%s); the oldest messages are dropped, %" PRIu64 " so far",
+                 spool->options.path, bound(spool), spool->counters.dropped);
 }
 
 void spool_say_resolved(uint64_t count, bool committed)
@@ -78,7 +84,7 @@ void spool_say_progress(struct spool *spool)
     if (spool->rate > 0)
         log_info("spool %s: %" PRIu64 " message(s) left, %" PRIu64 "/s, about %" PRIu64 " s",
                  spool->options.path, left, spool->rate, left / spool->rate);
-    else
+    else if (log_limit_pass(&spool->back_limit, NULL))
         log_info("spool %s: %" PRIu64 " message(s) left", spool->options.path, left);
 }
 
@@ -101,14 +107,15 @@ const char *spool_status(struct spool *spool)
     struct spool_file_status file = spool_look(spool);
     if (file.count == 0 && spool->state == SPOOL_DIRECT && !file.failing)
         return "empty";
-    char oldest[32] = "";
+    char oldest[40] = "";
     time_t seconds = (time_t)(file.oldest_us / 1000000);
     struct tm when;
     if (file.count > 0 && gmtime_r(&seconds, &when))
         strftime(oldest, sizeof oldest, ", oldest of %FT%TZ", &when);
-    int used =
-        snprintf(spool->status, sizeof spool->status, "%" PRIu64 " messages, %.1f MiB%s; %s",
-                 file.count, (double)file.bytes / (1 << 20), oldest, state_name(spool->state));
+    int used = snprintf(spool->status, sizeof spool->status,
+                        "%" PRIu64 " messages, %.1f of %.1f MiB%s; %s", file.count,
+                        (double)file.bytes / (1 << 20), (double)file.max_bytes / (1 << 20), oldest,
+                        state_name(spool->state));
     size_t at = (size_t)used < sizeof spool->status ? (size_t)used : sizeof spool->status - 1;
     char *rest = spool->status + at;
     size_t size = sizeof spool->status - at;
@@ -116,6 +123,8 @@ const char *spool_status(struct spool *spool)
         snprintf(rest, size, "; the disk fails: %s", file.error);
     else if (spool->full)
         snprintf(rest, size, "; full");
+    else if (spool->state == SPOOL_DRAINING && writer_refused(spool->writer))
+        snprintf(rest, size, ", but PostgreSQL commits nothing");
     else if (spool->state == SPOOL_DRAINING && spool->rate > 0)
         snprintf(rest, size, ", %" PRIu64 "/s, %" PRIu64 " s left", spool->rate,
                  file.count / spool->rate);

@@ -78,6 +78,7 @@ static const char *const texts[SPOOL_STATEMENTS] = {
     [SPOOL_SET_EXCHANGE] = "INSERT OR REPLACE INTO exchange (session, packet_id, what, content)"
                            " VALUES (?, ?, ?, ?)",
     [SPOOL_DROP_EXCHANGE] = "DELETE FROM exchange WHERE session = ? AND packet_id = ?",
+    [SPOOL_RENEW] = "UPDATE spool SET id = ?",
 };
 
 bool spool_sql_prepare(struct spool_sql *sql, struct sqlite3 *database)
@@ -137,6 +138,13 @@ static bool bind_field(sqlite3_stmt *statement, enum spool_field which, struct b
                SQLITE_OK;
     return sqlite3_bind_text64(statement, number, data, field.length, SQLITE_STATIC, SQLITE_UTF8) ==
            SQLITE_OK;
+}
+
+bool spool_sql_renew(struct spool_sql *sql, const char *id)
+{
+    sqlite3_stmt *statement = spool_sql_begin(sql, SPOOL_RENEW, 0, NULL);
+    return sqlite3_bind_text(statement, 1, id, -1, SQLITE_TRANSIENT) == SQLITE_OK &&
+           sqlite3_step(statement) == SQLITE_DONE;
 }
 
 bool spool_sql_put(struct spool_sql *sql, const struct spool_record *record)

@@ -27,6 +27,7 @@ enum spool_statement {
     SPOOL_DROP_DOUBT, // id
     SPOOL_SET_EXCHANGE,
     SPOOL_DROP_EXCHANGE,
+    SPOOL_RENEW,
     SPOOL_STATEMENTS
 };
 
@@ -43,6 +44,7 @@ struct sqlite3_stmt *spool_sql_begin(struct spool_sql *sql, enum spool_statement
 // Runs one that gives no rows.
 bool spool_sql_run(struct spool_sql *sql, enum spool_statement which, int count,
                    const int64_t *values);
+bool spool_sql_renew(struct spool_sql *sql, const char *id);
 bool spool_sql_put(struct spool_sql *sql, const struct spool_record *record);
 // The columns of a row of SPOOL_READ, copied into the arena.
 void spool_sql_record(struct sqlite3_stmt *row, struct arena *arena, struct spool_record *record);

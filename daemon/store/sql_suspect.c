@@ -175,11 +175,10 @@ char *sql_suspects(const struct target *target, const char *condition, const cha
     put_literal(text.out, accusation);
     fputs(" || ", text.out);
     put_failing_row(text.out, target);
-    fputs(", " DETAIL_LENGTH ") FROM unnest(", text.out);
+    fputs(", " DETAIL_LENGTH ") FROM (SELECT ", text.out);
     for (size_t i = 0; i < target->column_count; i++)
-        fprintf(text.out, "%s$%zu::%s[]", i ? ", " : "", i + 1,
-                column_type_name(target->columns[i].type));
-    fputs(") WITH ORDINALITY AS input(", text.out);
+        fprintf(text.out, "unnest($%zu::%s[]), ", i + 1, column_type_name(target->columns[i].type));
+    fputs("generate_series(1, cardinality($1))) AS input(", text.out);
     put_names(text.out, target, "", "");
     fprintf(text.out, ", \"#\") WHERE %s ORDER BY \"#\"", condition);
     return memtext_close(&text);

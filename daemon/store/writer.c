@@ -195,6 +195,7 @@ static void lane_returned(void *arg, struct batch *batch, const struct lane_fail
         return;
     }
     if (failure->action == SQL_TAKEN) {
+        exchanges_unload(writer, batch);
         batch_abandon(batch); // what is still to be stored comes again
         writer_recycle(writer, batch);
         writer_entries_taken(writer);
@@ -353,6 +354,7 @@ void writer_free(struct writer *writer)
     loop_timer_free(writer->tick);
     outage_fini(&writer->outage);
     exchanges_free(writer->exchanges);
+    free(writer->spool_name);
     free(writer);
 }
 

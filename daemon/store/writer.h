@@ -51,6 +51,9 @@ const struct writer_counters *writer_counters(struct writer *writer);
 int64_t writer_lag_ms(const struct writer *writer);
 // Connections that can commit now.
 unsigned writer_usable(const struct writer *writer);
+// Whether rows can be committed, as far as is known: one is usable, and what failed last, for a
+// reason that is no table's, has committed since.
+bool writer_commits(const struct writer *writer);
 // One line on the connections for STATUS=: "ok", "1 of 2 connected", "down: ..."; valid until the
 // next call.
 const char *writer_state(struct writer *writer);

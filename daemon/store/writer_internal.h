@@ -31,6 +31,7 @@ struct writer {
     struct outage outage;
     // the spool; see writer_spool.h
     struct spool_file *spool_file;
+    char *spool_name; // what PostgreSQL knows it by, or NULL
     struct writer_spool_calls spool;
     bool keeps;            // messages go into its file
     struct batch *entries; // with the spool's entries, taken from what waits and not committed yet

@@ -2,10 +2,21 @@
 // its entries come back, in order, one transaction with entries after the other.
 #include "store/writer_spool.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "store/spool_file.h"
 #include "store/writer_internal.h"
+
+// With the writer's name: of two boxes with copies of one file each has a sequence of its own.
+void writer_name_spool(struct writer *writer)
+{
+    free(writer->spool_name);
+    writer->spool_name =
+        mem_printf("%s/%s", spool_file_id(writer->spool_file), writer->options.name);
+    writer->epoch.spool = writer->spool_name;
+}
 
 void writer_set_spool(struct writer *writer, struct spool_file *file, int64_t outage_after_ms,
                       const struct writer_spool_calls *calls)
@@ -13,7 +24,7 @@ void writer_set_spool(struct writer *writer, struct spool_file *file, int64_t ou
     writer->spool_file = file;
     writer->spool = *calls;
     writer->epoch.file = file;
-    writer->epoch.spool = spool_file_id(file);
+    writer_name_spool(writer);
     writer->epoch.unasked = true;
     if (outage_after_ms < 0)
         return;
@@ -63,6 +74,11 @@ static bool is_committing(const struct writer *writer)
         if (lane_usable(writer->lanes[i]) && !lane_idle(writer->lanes[i]))
             return true;
     return false;
+}
+
+bool writer_refused(const struct writer *writer)
+{
+    return writer->outage.troubled;
 }
 
 void writer_look_for_outage(struct writer *writer)

@@ -30,6 +30,8 @@ struct writer_spool_calls {
 // Before the writer is started. outage_after_ms: below 0, outages are not looked for.
 void writer_set_spool(struct writer *writer, struct spool_file *file, int64_t outage_after_ms,
                       const struct writer_spool_calls *calls);
+// After the file was renewed, while it is empty.
+void writer_name_spool(struct writer *writer);
 // Whether the messages, and what is forgotten, go into the file from now on.
 void writer_set_keeps(struct writer *writer, bool keeps);
 // Takes all batches that are not committed out of the writer and has fn look at each, doubt being
@@ -39,6 +41,8 @@ typedef void writer_unload_fn(void *arg, const struct batch *batch, const struct
 void writer_unload(struct writer *writer, writer_unload_fn *fn, void *arg);
 // An entry is done with, and nothing is to be stored for it.
 void writer_pass_entry(struct writer *writer, int64_t entry);
+// Whether PostgreSQL, when it was last tried, has refused what is no table's or row's fault.
+bool writer_refused(const struct writer *writer);
 // Whether nothing waits or commits.
 bool writer_idle(const struct writer *writer);
 const char *writer_name(const struct writer *writer);

@@ -35,14 +35,20 @@ unsigned writer_usable(const struct writer *writer)
     return usable;
 }
 
+bool writer_commits(const struct writer *writer)
+{
+    return writer_usable(writer) > 0 && !writer_refused(writer);
+}
+
 const char *writer_state(struct writer *writer)
 {
     unsigned usable = writer_usable(writer);
-    if (usable == writer->options.connections)
+    bool all = usable == writer->options.connections;
+    if (all && !writer_refused(writer))
         return "ok";
     const char *trouble = "";
     for (unsigned i = 0; i < writer->options.connections; i++)
-        if (!lane_usable(writer->lanes[i]))
+        if ((all || !lane_usable(writer->lanes[i])) && *lane_trouble(writer->lanes[i]))
             trouble = lane_trouble(writer->lanes[i]);
     snprintf(writer->state, sizeof writer->state, "%u of %u connections: %s", usable,
              writer->options.connections, trouble);

@@ -39,7 +39,8 @@ def connect_again(daemon, database):
     mark, old = daemon.log.mark(), database.backends()
     for backend in old:
         database.query("SELECT pg_terminate_backend(%s)", [backend])
-    daemon.log.wait_for("connection 0 is up", mark)
+    wait_until(lambda: database.backends() and set(old).isdisjoint(database.backends())
+               and daemon.metric("sensorlog_database_up") == 1, "the connection to be up again")
     return mark
 
 

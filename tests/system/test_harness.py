@@ -431,8 +431,8 @@ sensorlog_database_up 1
     metrics.books_balance(metrics.parse(text + parts + "sensorlog_rows_total 2\n"))
     with pytest.raises(AssertionError, match="sensorlog_rows_total 1"):
         metrics.books_balance(metrics.parse(text + parts + "sensorlog_rows_total 1\n"))
-    with pytest.raises(AssertionError, match="no message is pending, and 512 bytes"):
-        metrics.books_balance(metrics.parse("sensorlog_memory_bytes 512\n"))
+    with pytest.raises(AssertionError, match="no message is pending, and 65537 bytes"):
+        metrics.books_balance(metrics.parse("sensorlog_memory_bytes 65537\n"))
 
 
 @pytest.mark.parametrize("topic_filter, topic, wanted", [

@@ -383,6 +383,10 @@ def test_a_broker_that_was_set_back(daemon, broker, database):
     assert release(again, 6) == 0
     again.session.in_flight.clear()
     again = restart(daemon, broker)
+    again.publish("count/1", count(2), qos=2, pid=8, dup=True)
+    wait_packets(again, "PUBREC", 8)
+    assert stored(database) == 6, "it is the last one of the identifier that was sent again"
+    again = restart(daemon, broker)
     for pid in (6, 7):
         receive(again, pid)
     again.publish("count/1", count(3), qos=2, pid=8, dup=True)

@@ -99,7 +99,7 @@ def test_nothing_to_look_into_is_no_failure(configuration):
             "state": {"directory": "state"}}
     assert spool(configuration(site, [COUNT]).file) == "no messages: [spool] mode is off\n"
     made = configuration({**site, "spool": {"mode": "outage"}}, [COUNT])
-    assert spool(made.file) == "no messages: the file is not there yet\n"
+    assert spool(made.file) == f"no messages: there is no file {made.path('state/spool.db')} yet\n"
     assert os.listdir(made.path("state")) == []
 
 

@@ -149,14 +149,14 @@ static void they_are_loaded_at_the_start(void **state)
     assert_false(writer_exchange_stored(rig->writer, SESSION, 3));
 }
 
-// A message with a content repeats another only if it has DUP and, where that is known, the same
+// A message with a content repeats another only if it was sent again and, where that is known, the same
 // content: a broker that was set back gives an identifier again.
 static void contents_are_compared(void **state)
 {
     struct rig *rig = listening(rig_up(state, (struct writer_options){0}));
     const struct {
         uint64_t stored, came;
-        bool dup, repeats;
+        bool resent, repeats;
     } cases[] = {{0, 0, false, true}, {5, 0, false, true},  {0, 5, true, true},  {5, 5, true, true},
                  {5, 6, true, false}, {5, 5, false, false}, {0, 5, false, false}};
     enum { CASES = sizeof cases / sizeof *cases };
@@ -169,7 +169,7 @@ static void contents_are_compared(void **state)
         const struct message message = {.session = SESSION,
                                         .packet_id = i + 1,
                                         .content = cases[i].came,
-                                        .dup = cases[i].dup};
+                                        .resent = cases[i].resent};
         assert_int_equal(writer_message_stored(rig->writer, &message), cases[i].repeats);
     }
     const struct message other = {.session = SESSION, .packet_id = 77};

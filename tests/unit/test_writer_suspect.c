@@ -353,6 +353,24 @@ static void a_constraint_that_fails(void **state)
                     "22012|60\n23514|60");
 }
 
+// Where the rows cannot even be sent, nothing can be asked about them.
+static void text_that_is_none_beside_others(void **state)
+{
+    struct rig *rig = rig_with(state, (struct writer_options){0});
+    rig_run(rig->server, "ALTER TABLE telemetry.plain ADD CHECK (n % 3 <> 0)");
+    for (int64_t n = 0; n < ROWS; n++) {
+        const struct part part = {PLAIN, n, n % 20 == 19 ? "\xff" : "good"};
+        rig_feed_message(rig, &part, 1, NULL);
+    }
+    send_all(rig);
+    for (int64_t n = 0; n < ROWS; n++)
+        assert_int_equal(rig->verdicts[n],
+                         n % 3 == 0 || n % 20 == 19 ? VERDICT_REJECTED : VERDICT_STORED);
+    rig_assert_text(
+        rig->server,
+        "SELECT count(*) FROM sensorlog.reject WHERE sqlstate NOT IN ('22021', '23514')", "0");
+}
+
 // Rows that the rule takes elsewhere never meet the constraint.
 static void a_rule_takes_rows_elsewhere(void **state)
 {
@@ -416,6 +434,7 @@ int main(void)
         TEST(a_constraint_with_a_collation),
         TEST(text_that_does_not_fit_its_column),
         TEST(a_constraint_that_fails),
+        TEST(text_that_is_none_beside_others),
         TEST(a_rule_takes_rows_elsewhere),
         TEST(an_error_that_names_what_is_not_there),
     };

@@ -36,7 +36,8 @@ def daemon_restart(site, chance):
     site.daemon.start()
 
 
-@fault(breaks="daemon", again=True)
+# Its transaction stays open, and whoever changes a table meanwhile waits.
+@fault(breaks="daemon postgres", again=True)
 def daemon_stop(site, chance):
     """SIGSTOP and SIGCONT of the daemon."""
     with _stopped([site.daemon.pid]):

@@ -5,6 +5,8 @@ import urllib.request
 _LINE = re.compile(r"(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})?\s+(?P<value>\S+)(?:\s+\d+)?$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _LAST_WORDS = re.compile(r"(source|mapping) (\S+): (\d+) received((?:, \d+ \w+)*), (\d+) pending$")
+# Bytes for QoS 2 identifiers whose messages are settled and which are still to be forgotten, at most.
+_IDENTIFIERS = 65536
 
 
 class Metrics(dict):
@@ -72,7 +74,7 @@ def _others_agree(metrics):
             assert parts <= metrics[counter], f"{parts:g} parts {' or '.join(verdicts)}, {counter} {metrics[counter]:g}"
     pending = metrics.total("sensorlog_messages_pending")
     memory = metrics.get("sensorlog_memory_bytes", 0)
-    assert pending > 0 or memory == 0, f"no message is pending, and {memory:g} bytes are held for them"
+    assert pending > 0 or memory <= _IDENTIFIERS, f"no message is pending, and {memory:g} bytes are held for them"
 
 
 def books_at_the_end(lines):
