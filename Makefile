@@ -28,7 +28,7 @@ endif
 # make FAILPOINTS=1 puts a build that dies where a test tells it to into build/failpoints.
 ifdef FAILPOINTS
 override BUILD := $(BUILD)/failpoints
-OPTIMISE += -DFAILPOINTS
+OPTIMISE := -O1 -g $(HARDEN) -DFAILPOINTS
 endif
 CFLAGS ?=
 PACKAGES := libevent libevent_openssl libpq libconfig inih libsystemd openssl sqlite3 libargon2

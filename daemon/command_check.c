@@ -12,15 +12,17 @@ static int check_live(struct configuration *configuration)
     log_init(LOG_LEVEL_ERROR); // what the parts find is printed here
     struct probe *probe = probe_new(configuration);
     bool database = probe_database(probe);
+    bool grants = database && probe_grants(probe);
     bool tables = database && probe_tables(probe, false);
     bool brokers = probe_brokers(probe);
     probe_free(probe);
     const struct settings *settings = &configuration->settings;
     for (size_t i = 0; i < settings->forward_count; i++)
         printf("forward %s: not tried\n", settings->forwards[i].name);
-    if (database && tables && brokers)
+    bool ok = database && grants && tables && brokers;
+    if (ok)
         puts("database, tables and subscribers: ok");
-    return database && tables && brokers ? EXIT_SUCCESS : EXIT_FAILURE;
+    return ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 // No mistake, but to be known.

@@ -249,6 +249,13 @@ static void reader_failed(void *arg, const char *why)
     free(text);
 }
 
+// What the catalog has made at its start is told; from here on the progress is.
+static void be_quiet(const struct replay_run *run)
+{
+    enum log_level level = run->configuration->settings.log_level;
+    log_init(level == LOG_LEVEL_INFO ? LOG_LEVEL_WARN : level);
+}
+
 static void catalog_is_ready(void *arg, bool ok, const char *detail)
 {
     struct replay_run *run = arg;
@@ -256,6 +263,7 @@ static void catalog_is_ready(void *arg, bool ok, const char *detail)
         fail(run, detail);
         return;
     }
+    be_quiet(run);
     writer_start(run->writer);
     replay_start(run->reader);
 }
@@ -379,10 +387,12 @@ static int replay(struct replay_run *run, const char *mapping)
     if (made) {
         run->alive_ms = loop_now_ms();
         loop_timer_start(run->tick, TICK_MS);
-        if (run->dry)
+        if (run->dry) {
+            be_quiet(run);
             replay_start(run->reader);
-        else
+        } else {
             catalog_start(run->catalog, catalog_is_ready, run);
+        }
         loop_run(run->loop);
         if (!run->failed || tally_replayed(&run->total) > 0)
             print_total(run);
@@ -408,8 +418,7 @@ int command_replay(const struct arguments *arguments)
     int status = EXIT_CONFIGURATION;
     signal(SIGPIPE, SIG_IGN);
     if (configuration_must_load(&configuration, arguments->config)) {
-        enum log_level level = configuration.settings.log_level;
-        log_init(level == LOG_LEVEL_INFO ? LOG_LEVEL_WARN : level);
+        log_init(configuration.settings.log_level);
         struct replay_run run = {.configuration = &configuration, .dry = arguments->dry_run};
         status = !arguments->mapping || has_mapping(&configuration, arguments->mapping)
                      ? replay(&run, arguments->mapping)

@@ -187,7 +187,10 @@ static void spool_metrics(const struct daemon *daemon, FILE *out)
     spool_file_status(spool_file_of(daemon->spool), &file);
     const struct spool_counters *counters = spool_counters(daemon->spool);
     metric(out, "spool_messages", "gauge", "Messages in the spool's file.", file.count);
-    metric(out, "spool_bytes", "gauge", "What of [spool] max_bytes they take.", file.bytes);
+    metric(out, "spool_bytes", "gauge", "What they take of the file.", file.bytes);
+    metric(out, "spool_limit_bytes", "gauge",
+           "What they may take: [spool] max_bytes, or less where the disk has less room.",
+           file.max_bytes);
     metric_help(out, "spool_oldest_timestamp_seconds", "gauge",
                 "When the oldest of them came; 0: there is none.");
     fprintf(out, "sensorlog_spool_oldest_timestamp_seconds %.3f\n", (double)file.oldest_us / 1e6);

@@ -14,6 +14,7 @@
 #include "base/worker.h"
 #include "mqtt/subscriber.h"
 #include "store/catalog.h"
+#include "store/grants.h"
 #include "store/look.h"
 #include "store/pg.h"
 
@@ -25,6 +26,8 @@ struct probe {
     struct worker *worker;
     struct target **targets;
     struct pg *pg;
+    const char *sql; // that is asked
+    pg_result_fn *answered;
     bool ok;
     // the broker that is tried
     struct subscriber *subscriber;
@@ -72,7 +75,7 @@ static void database_looked_at(void *arg, const struct pg_result *result)
 static void database_up(void *arg)
 {
     struct probe *probe = arg;
-    pg_query(probe->pg, look_sql(), NULL, database_looked_at, probe);
+    pg_query(probe->pg, probe->sql, NULL, probe->answered, probe);
 }
 
 static void database_down(void *arg, const char *why)
@@ -84,16 +87,40 @@ static void database_down(void *arg, const char *why)
     loop_stop(probe->loop);
 }
 
-bool probe_database(struct probe *probe)
+static bool ask_database(struct probe *probe, const char *sql, pg_result_fn *answered)
 {
     const struct pg_calls calls = {.up = database_up, .down = database_down, .arg = probe};
     probe->pg = pg_new(probe->loop, probe->worker, probe->configuration->settings.postgres.conninfo,
                        "sensorlogd check", false, &calls);
+    probe->sql = sql;
+    probe->answered = answered;
     probe->ok = false;
     pg_connect(probe->pg);
     loop_run(probe->loop);
     pg_free(probe->pg);
     return probe->ok;
+}
+
+bool probe_database(struct probe *probe)
+{
+    return ask_database(probe, look_sql(), database_looked_at);
+}
+
+static void grants_seen(void *arg, const struct pg_result *result)
+{
+    struct probe *probe = arg;
+    if (!result->ok)
+        fprintf(stderr, "database: the role's privileges cannot be seen: %s\n", result->message);
+    for (int i = 0; i < result->rows; i++)
+        fprintf(stderr, "database: the role lacks a privilege on sensorlogd's own tables: %s\n",
+                pg_value(result, i, 0));
+    probe->ok = result->ok && result->rows == 0;
+    loop_stop(probe->loop);
+}
+
+bool probe_grants(struct probe *probe)
+{
+    return ask_database(probe, grants_missing_sql(), grants_seen);
 }
 
 static struct catalog *catalog_of(struct probe *probe, bool migrate)

@@ -13,6 +13,8 @@ void probe_free(struct probe *probe);
 // Connects once; false with the reason on standard error. What in the server's settings weakens the
 // promises is there too, as warnings.
 bool probe_database(struct probe *probe);
+// Whether the role may write sensorlogd's own tables; what it lacks is on standard error.
+bool probe_grants(struct probe *probe);
 // Looks at the live tables, with migrate after bringing schema and tables up to date; findings on
 // standard error.
 bool probe_tables(struct probe *probe, bool migrate);

@@ -63,6 +63,12 @@ static bool exchange_stored(void *arg, uint64_t session, uint16_t packet_id)
     return writer_exchange_stored(daemon->writer, session, packet_id);
 }
 
+static bool exchange_may_be_stored(void *arg, uint64_t session, uint16_t packet_id)
+{
+    const struct daemon *daemon = arg;
+    return writer_exchange_may_be_stored(daemon->writer, session, packet_id);
+}
+
 static bool message_stored(void *arg, const struct message *message)
 {
     const struct daemon *daemon = arg;
@@ -273,7 +279,7 @@ static void make_subscribers(struct daemon *daemon)
     const struct subscriber_calls calls = {.message = take_message,
                                            .window_full = window_is_full,
                                            .exchanges_known = exchanges_known,
-                                           .exchange_stored = exchange_stored,
+                                           .exchange_may_be_stored = exchange_may_be_stored,
                                            .message_stored = message_stored,
                                            .exchange_forget = exchange_forget,
                                            .session_ended = session_ended,
@@ -384,11 +390,12 @@ static bool make(struct daemon *daemon)
 
 // The writer goes before the sources: what it abandons is still a message of theirs. So does what
 // the spool keeps in memory; the spool itself is a source too.
-static void take_apart(struct daemon *daemon)
+static void take_apart(struct daemon *daemon, bool started)
 {
     writer_free(daemon->writer);
     spool_abandon(daemon->spool);
-    report_books(daemon);
+    if (started)
+        report_books(daemon);
     spool_free(daemon->spool);
     reload_fini(daemon);
     for (size_t i = 0; i < daemon->configuration.settings.subscriber_count; i++)
@@ -412,17 +419,16 @@ static void take_apart(struct daemon *daemon)
 
 static int run(struct daemon *daemon)
 {
-    int status = EXIT_FAILURE;
-    if (make(daemon) && start_broker(daemon)) {
+    bool started = make(daemon) && start_broker(daemon);
+    if (started) {
         catalog_start(daemon->catalog, catalog_is_ready, daemon);
         for (size_t i = 0; i < daemon->configuration.settings.subscriber_count; i++)
             subscriber_start(daemon->subscribers[i]);
         notify_ready(daemon->notify);
         loop_run(daemon->loop);
-        status = EXIT_SUCCESS;
     }
-    take_apart(daemon);
-    return status;
+    take_apart(daemon, started);
+    return started ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 static bool has_state(const struct settings *settings)

@@ -55,6 +55,14 @@ ALTER TABLE sensorlog.reject ADD COLUMN client_id text;
 COMMENT ON COLUMN sensorlog.reject.client_id IS
     'Client identifier of the publisher, where sensorlogd knew it: with the built-in broker';
 
+CREATE OR REPLACE VIEW sensorlog.rejects_last_day AS
+SELECT id, rejected_at, received_at, rejected_at - received_at AS delay, source, mapping, topic,
+       reason, detail, sqlstate, payload_length, sensorlog.payload_text(payload) AS payload_text,
+       payload, properties, qos, retain, dup, client_id
+  FROM sensorlog.reject
+ WHERE rejected_at > now() - interval '1 day'
+ ORDER BY rejected_at DESC, id DESC;
+
 -- Subscribers have QoS 2 identifiers too. After a restart the content tells a repetition from another
 -- message under the same identifier.
 ALTER TABLE sensorlog.exchange ADD COLUMN hash bigint NOT NULL DEFAULT 0;

@@ -345,6 +345,11 @@ static void check_spool(const struct checker *checker)
     add_place(checker, "file", pathflaw_writable(parent),
               "it must be there and writable, or name another file");
     free(parent);
+    char *flaw = given(checker, "file") ? pathflaw_database(file) : NULL;
+    if (flaw)
+        add(checker, "file",
+            "file: %s; name one of the spool's own, which is made if it is not there", flaw);
+    free(flaw);
     const char *state = settings->has_broker ? settings->broker.state : NULL;
     if (state && pathflaw_same(file, state))
         add(checker, "file", "file: '%s' is the state of [broker] already; name another file",

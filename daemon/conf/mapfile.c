@@ -52,10 +52,37 @@ static void take_root(struct loader *loader, const config_setting_t *root)
     }
 }
 
+// The first key in the line, where it is the only one; the caller frees it. NULL where it is not.
+static char *only_key(const char *text, int line)
+{
+    for (; line > 1 && strchr(text, '\n'); line--)
+        text = strchr(text, '\n') + 1;
+    text += strspn(text, " \t{");
+    size_t length = strcspn(text, " \t=:\n\""), rest = length + strspn(text + length, " \t");
+    if (length == 0 || !text[rest] || !strchr("=:", text[rest]))
+        return NULL;
+    const char *other = strpbrk(text + rest + 1, "=:\n");
+    return other && *other != '\n' ? NULL : mem_strndup(text, length);
+}
+
+static void repetition_problem(struct problems *problems, const char *path, const char *content,
+                               int line)
+{
+    char *key = only_key(content, line);
+    problems_add(problems, path, line, "%s%s%s is set twice in one group; remove one of them",
+                 key ? "'" : "", key ? key : "a key", key ? "'" : "");
+    free(key);
+}
+
 // libconfig names the line of the token that it did not expect, and not what it had expected.
-static void syntax_problem(struct problems *problems, const char *path, const config_t *config)
+static void syntax_problem(struct problems *problems, const char *path, const char *content,
+                           const config_t *config)
 {
     const char *text = config_error_text(config);
+    if (strcmp(text, "duplicate setting name") == 0) {
+        repetition_problem(problems, path, content, config_error_line(config));
+        return;
+    }
     bool syntax = strcmp(text, "syntax error") == 0;
     problems_add(problems, path, config_error_line(config), "%s%s", text,
                  syntax ? "; look at the line before as well: a setting ends with ; and a comma "
@@ -77,7 +104,7 @@ static void read_file(struct loader *loader, const char *path)
     else if (config_read_string(&config, text))
         take_root(loader, config_root_setting(&config));
     else
-        syntax_problem(problems, path, &config);
+        syntax_problem(problems, path, text, &config);
     config_destroy(&config);
     free(text);
 }

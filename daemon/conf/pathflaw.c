@@ -40,6 +40,37 @@ char *pathflaw_writable(const char *path)
     return flaw;
 }
 
+static bool may_be_database(const char *path)
+{
+    static const char header[] = "SQLite format 3"; // with its NUL
+    char begin[sizeof header];
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return true;
+    ssize_t n = read(fd, begin, sizeof begin);
+    close(fd);
+    return n <= 0 || (n == sizeof begin && memcmp(begin, header, sizeof begin) == 0);
+}
+
+// A file with a log beside it is a database, and may be one that this process has open: closing it
+// here would drop SQLite's locks on it.
+char *pathflaw_database(const char *path)
+{
+    struct stat status;
+    char *whole = realpath(path, NULL), *log = mem_printf("%s-wal", whole ? whole : path);
+    char *flaw = NULL;
+    if (!whole || stat(whole, &status) != 0)
+        ; // it is made
+    else if (!S_ISREG(status.st_mode))
+        flaw = mem_printf("'%s' is %s", path,
+                          S_ISDIR(status.st_mode) ? "a directory" : "no regular file");
+    else if (access(log, F_OK) != 0 && !may_be_database(whole))
+        flaw = mem_printf("'%s' is no SQLite database", path);
+    free(log);
+    free(whole);
+    return flaw;
+}
+
 char *pathflaw_parent(const char *path)
 {
     const char *slash = strrchr(path, '/');

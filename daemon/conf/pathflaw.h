@@ -9,6 +9,9 @@ char *pathflaw_file(const char *path);
 char *pathflaw_directory(const char *path);
 // As pathflaw_directory, and that this user cannot make files in it.
 char *pathflaw_writable(const char *path);
+// Why it is no SQLite database, nor can become one, which the caller frees, or NULL; also where
+// that cannot be seen.
+char *pathflaw_database(const char *path);
 // The directory that the file is in; the caller frees it.
 char *pathflaw_parent(const char *path);
 // Whether both are one file, by name or because they lead there.

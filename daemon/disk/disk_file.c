@@ -24,6 +24,7 @@ struct opening {
     char *path; // absolute: SQLite gives other names meanings of their own
     int lock_fd;
     int64_t application_id, version, tables;
+    bool made_lock, foreign; // the lock's file is new; the file itself is somebody else's
     char *error;
 };
 
@@ -143,10 +144,16 @@ static bool refuse(struct opening *opening, char *text)
     return false;
 }
 
+// The last call on the database has failed.
+static bool refuse_failure(struct opening *opening)
+{
+    opening->foreign = (sqlite3_errcode(opening->db) & 0xFF) == SQLITE_NOTADB;
+    return refuse(opening, disk_file_problem(opening->db, opening->options));
+}
+
 static bool run(struct opening *opening, const char *sql)
 {
-    return sqlite3_exec(opening->db, sql, NULL, NULL, NULL) == SQLITE_OK ||
-           refuse(opening, disk_file_problem(opening->db, opening->options));
+    return sqlite3_exec(opening->db, sql, NULL, NULL, NULL) == SQLITE_OK || refuse_failure(opening);
 }
 
 static bool query_number(struct opening *opening, const char *sql, int64_t *number)
@@ -157,7 +164,7 @@ static bool query_number(struct opening *opening, const char *sql, int64_t *numb
     if (ok)
         *number = sqlite3_column_int64(statement, 0);
     else
-        refuse(opening, disk_file_problem(opening->db, opening->options));
+        refuse_failure(opening);
     sqlite3_finalize(statement);
     return ok;
 }
@@ -208,6 +215,16 @@ static bool has_its_log(struct opening *opening)
     return !alone;
 }
 
+static bool is_regular(struct opening *opening)
+{
+    struct stat status;
+    if (!opening->path || stat(opening->path, &status) != 0)
+        return refuse(opening, mem_printf("the file cannot be found (%s)", strerror(errno)));
+    return S_ISREG(status.st_mode) ||
+           refuse(opening, mem_printf("this is %s: name another file",
+                                      S_ISDIR(status.st_mode) ? "a directory" : "no regular file"));
+}
+
 // A file that is there is not opened here: closing it would drop the locks that this process may
 // have on it.
 static bool make_file(struct opening *opening)
@@ -225,8 +242,7 @@ static bool make_file(struct opening *opening)
                           mem_printf("its directory cannot be synced (%s)", strerror(errno)));
     }
     opening->path = realpath(path, NULL);
-    return opening->path ||
-           refuse(opening, mem_printf("the file cannot be found (%s)", strerror(errno)));
+    return is_regular(opening);
 }
 
 // What keeps a second daemon out where others may read: SQLite's own locks are theirs too then. On
@@ -236,6 +252,7 @@ static bool take_lock(struct opening *opening)
     if (!opening->options->readable)
         return true;
     char *path = mem_printf("%s-lock", opening->path);
+    opening->made_lock = access(path, F_OK) != 0;
     opening->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, MODE);
     int number = errno;
     bool locked = false;
@@ -253,6 +270,16 @@ static bool take_lock(struct opening *opening)
         refuse(opening, in_use());
     free(path);
     return locked;
+}
+
+// Nothing is left beside a file that is none of ours.
+static void give_up_lock(struct opening *opening)
+{
+    char *path = mem_printf("%s-lock", opening->path);
+    if (opening->made_lock && opening->foreign)
+        unlink(path);
+    free(path);
+    close(opening->lock_fd);
 }
 
 static bool connect_file(struct opening *opening)
@@ -278,7 +305,8 @@ static bool is_ours(struct opening *opening)
         !query_number(opening, "SELECT count(*) FROM sqlite_schema", &opening->tables))
         return false;
     bool blank = opening->application_id == 0 && opening->version == 0 && opening->tables == 0;
-    if (!blank && (uint32_t)opening->application_id != options->application_id)
+    opening->foreign = !blank && (uint32_t)opening->application_id != options->application_id;
+    if (opening->foreign)
         return refuse(opening,
                       mem_printf("this is a database of another program (application_id %lld): "
                                  "name another file",
@@ -353,14 +381,15 @@ struct sqlite3 *disk_file_open(const struct disk_options *options, int *lock_fd,
     struct opening opening = {.options = options, .lock_fd = -1};
     bool ok = make_file(&opening) && take_lock(&opening) && connect_file(&opening) &&
               is_ours(&opening) && use_wal(&opening) && check(&opening) && migrate(&opening);
-    free(opening.path);
     if (ok) {
         *lock_fd = opening.lock_fd;
+        free(opening.path);
         return opening.db;
     }
     sqlite3_close(opening.db);
     if (opening.lock_fd >= 0)
-        close(opening.lock_fd);
+        give_up_lock(&opening);
+    free(opening.path);
     *error = mem_printf("%s %s: %s", options->what, options->path, opening.error);
     free(opening.error);
     return NULL;

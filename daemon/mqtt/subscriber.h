@@ -47,7 +47,7 @@ struct subscriber_calls {
     // PostgreSQL's record of QoS 2 identifiers; see store/exchange.h. Not called where there is no
     // state directory.
     bool (*exchanges_known)(void *arg); // loaded: QoS 2 may be judged
-    bool (*exchange_stored)(void *arg, uint64_t session, uint16_t packet_id);
+    bool (*exchange_may_be_stored)(void *arg, uint64_t session, uint16_t packet_id);
     bool (*message_stored)(void *arg, const struct message *message);
     // Removes it; subscriber_exchange_forgotten follows once that is committed.
     void (*exchange_forget)(void *arg, uint64_t session, uint16_t packet_id);

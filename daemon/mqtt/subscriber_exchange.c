@@ -130,11 +130,10 @@ bool subscriber_settle_exchange(struct subscriber *sub, const struct message *me
 // ---- PUBREL ----
 
 // Not stored: no mapping took it, or the exchange has ended before.
-static bool is_stored(const struct subscriber *sub, uint16_t packet_id)
+static bool may_be_stored(const struct subscriber *sub, uint16_t packet_id)
 {
     const struct subscriber_calls *calls = &sub->calls;
-    return sub->number != 0 && (!calls->exchanges_known(calls->arg) ||
-                                calls->exchange_stored(calls->arg, sub->number, packet_id));
+    return sub->number != 0 && calls->exchange_may_be_stored(calls->arg, sub->number, packet_id);
 }
 
 // Of a message that has no verdict. A settled one may be in the window still, since the broker
@@ -167,7 +166,7 @@ void subscriber_take_pubrel(struct subscriber *sub, const struct packet *packet)
         exchange->seen = this_connection(sub);
         return;
     }
-    if (is_stored(sub, packet_id)) {
+    if (may_be_stored(sub, packet_id)) {
         exchange = place_of(sub, packet_id);
         exchange->state = EXCHANGE_RELEASING;
         exchange->seen = this_connection(sub);

@@ -18,6 +18,9 @@ void writer_on_exchanges(struct writer *writer, loop_fn *loaded, void *arg);
 // Whether a message with this identifier has been stored, or is in the spool's file, and has not
 // been forgotten.
 bool writer_exchange_stored(const struct writer *writer, uint64_t session, uint16_t packet_id);
+// The same, and also true where that cannot be told yet: then it is to be forgotten in any case.
+bool writer_exchange_may_be_stored(const struct writer *writer, uint64_t session,
+                                   uint16_t packet_id);
 // The same for this message, which has a session: whether it repeats what was stored; see content
 // in core/message.h.
 bool writer_message_stored(const struct writer *writer, const struct message *message);

@@ -111,6 +111,14 @@ bool writer_exchange_stored(const struct writer *writer, uint64_t session, uint1
             exchange_set_has(&writer->exchanges->stored, session, packet_id));
 }
 
+bool writer_exchange_may_be_stored(const struct writer *writer, uint64_t session,
+                                   uint16_t packet_id)
+{
+    return writer_exchange_stored(writer, session, packet_id) ||
+           (!writer->exchanges->known &&
+            file_says(writer, session, packet_id) == SPOOL_EXCHANGE_UNKNOWN);
+}
+
 bool writer_message_stored(const struct writer *writer, const struct message *message)
 {
     uint64_t session = message->session;

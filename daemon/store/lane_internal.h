@@ -93,10 +93,10 @@ struct lane {
     struct backoff backoff;
     struct loop_timer *timer;
     char trouble[512];
-    struct log_causes causes;       // of trouble
+    struct log_causes causes; // of trouble
     struct log_limit waiting_limit;
     bool said;    // the trouble there is has been logged
-    bool refused; // the last transaction, for a reason that a new connection need not mend
+    bool refused; // the last transaction, for what a new connection need not mend
 
     struct batch *batch;     // in flight, or unresolved
     bool unresolved;         // the connection was lost while it was in flight

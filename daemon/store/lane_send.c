@@ -43,7 +43,15 @@ void lane_note(struct lane *lane, struct batch_group *group, const struct pg_res
 
 void lane_check(void *arg, const struct pg_result *result)
 {
-    lane_note(arg, NULL, result);
+    struct lane *lane = arg;
+    struct lane_error *error = &lane->error;
+    bool before = error->set;
+    lane_note(lane, NULL, result);
+    if (before || !error->set || strcmp(error->sqlstate, "42501") != 0)
+        return;
+    size_t used = strlen(error->message);
+    snprintf(error->message + used, sizeof error->message - used,
+             "; GRANT it to this role: see sql/README.md, Roles");
 }
 
 static void rows_prepared(void *arg, const struct pg_result *result)
@@ -94,7 +102,7 @@ static void late_check(void *arg, const struct pg_result *result)
 {
     struct lane *lane = arg;
     bool before = lane->error.set;
-    lane_check(lane, result);
+    lane_note(lane, NULL, result);
     lane->error.late = lane->error.late || (lane->error.set && !before);
 }
 

@@ -31,7 +31,7 @@ size_t spool_chunk(const struct spool *spool)
     return chunk > CHUNK_MIN ? chunk : CHUNK_MIN;
 }
 
-struct spool_file_status spool_look(const struct spool *spool)
+struct spool_file_status spool_file_now(const struct spool *spool)
 {
     struct spool_file_status status;
     spool_file_status(spool->file, &status);
@@ -130,7 +130,7 @@ static void see_to_the_end(struct spool *spool)
     if (spool->state != SPOOL_DRAINING || spool->stopping)
         return;
     if (!writer_refused(spool->writer) && spool_left(spool) <= spool_chunk(spool) &&
-        spool_look(spool).bytes <= spool_chunk_bytes(spool))
+        spool_file_now(spool).bytes <= spool_chunk_bytes(spool))
         spool->holds_back = true;
     if (spool->holds_back && spool_is_drained(spool) && writer_idle(spool->writer) &&
         exchanges_sweep_void(spool->writer))
@@ -150,7 +150,7 @@ static void tell_if_stopped(struct spool *spool)
 {
     if (!spool->stopped || !spool->drained)
         return;
-    if (!is_durable(spool) && !spool_look(spool).failing) {
+    if (!is_durable(spool) && !spool_file_now(spool).failing) {
         loop_timer_start(spool->tick, STOP_TICK_MS);
         return;
     }
@@ -196,6 +196,7 @@ static void tick(void *arg)
     struct spool *spool = arg;
     if (!spool->stopping) {
         spool_say_progress(spool);
+        spool_say_kept(spool);
         loop_timer_start(spool->tick, TICK_MS);
     }
     work(spool);
@@ -221,7 +222,8 @@ static bool is_in_use(const struct spool *spool)
     const struct spool_doubt *doubts;
     bool has_void = false;
     spool_file_each_exchange(spool->file, note_void, &has_void);
-    return spool_look(spool).count > 0 || spool_file_doubts(spool->file, &doubts) > 0 || has_void;
+    return spool_file_now(spool).count > 0 || spool_file_doubts(spool->file, &doubts) > 0 ||
+           has_void;
 }
 
 static struct spool_file *open_file(struct spool *spool, char **error)

@@ -42,7 +42,7 @@ void spool_read_on(struct spool *spool)
     if (spool->state != SPOOL_DRAINING || spool->stopping || spool->reading ||
         books_pending(&spool->source.books) >= chunk || spool->taken_bytes >= bytes)
         return;
-    spool->read_end = spool_look(spool).last;
+    spool->read_end = spool_file_now(spool).last;
     if (spool->read_end <= spool->read_to)
         return;
     const struct spool_file_reading reading = {.entry = take_entry,
@@ -77,7 +77,7 @@ void spool_position(void *arg, int64_t position)
 // Those that are stored may be in the file for a moment longer.
 uint64_t spool_left(const struct spool *spool)
 {
-    struct spool_file_status file = spool_look(spool);
+    struct spool_file_status file = spool_file_now(spool);
     uint64_t beyond = file.last > spool->stored ? (uint64_t)(file.last - spool->stored) : 0;
     return beyond < file.count ? beyond : file.count;
 }

@@ -133,7 +133,7 @@ void spool_file_delete(struct spool_file *file, int64_t through, int64_t keep_th
         delete_more(file);
 }
 
-static void drop(struct spool_file *file);
+static void drop(struct spool_file *file, uint64_t wanted);
 
 static void dropped(void *arg)
 {
@@ -146,23 +146,23 @@ static void dropped(void *arg)
     file->dropping = false;
     file->dropped += count;
     if (count > 0)
-        drop(file);
+        drop(file, 0);
     if (count > 0)
         file->calls.dropped(file->calls.arg, count);
 }
 
-// Where there is more than there may be. Where all of it is being stored none go now; with the next
-// put it is tried again.
-static void drop(struct spool_file *file)
+// Where there would be more than there may be with what finds no room yet. Where all of it is being
+// stored none go now; with the next put it is tried again.
+static void drop(struct spool_file *file, uint64_t wanted)
 {
     uint64_t limit = limit_of(file);
-    if (file->dropping || file->bytes <= limit)
+    if (file->dropping || file->bytes + wanted <= limit)
         return;
     file->dropping = true;
     struct spool_cut_op *op = spool_op_new(file, sizeof *op);
     op->after = file->keep_through;
     op->through = file->last;
-    op->cost = file->bytes - limit;
+    op->cost = file->bytes + wanted - limit;
     spool_op_submit(&op->op, spool_job_cut, dropped);
 }
 
@@ -235,8 +235,11 @@ int64_t spool_file_put(struct spool_file *file, const struct message *message, c
 {
     struct spool_record record;
     spool_record_of(&record, message, only, unsure);
-    if (!has_room(file, record.cost))
+    if (!has_room(file, record.cost)) {
+        if (file->drop_oldest)
+            drop(file, (uint64_t)record.cost);
         return 0;
+    }
     record.number = ++file->last;
     record.doubt = doubt;
     if (file->count++ == 0) {
@@ -255,7 +258,7 @@ int64_t spool_file_put(struct spool_file *file, const struct message *message, c
     if (message->session != 0)
         spool_file_keep_exchange(file, message);
     if (file->drop_oldest)
-        drop(file);
+        drop(file, 0);
     return record.number;
 }
 

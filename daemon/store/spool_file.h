@@ -18,7 +18,8 @@ struct spool_file;
 struct spool_file_options {
     const char *path;
     uint64_t max_bytes; // of entries
-    bool drop_oldest;   // when they are reached: the oldest go, else there is no more room
+    bool drop_oldest;   // when they are reached: the oldest go, else there is no more room; what
+                        // finds none may come again when some were dropped
 };
 
 // One entry as it is read: all that message_new needs. Valid during the call.
@@ -54,8 +55,8 @@ struct spool_file *spool_file_open(struct loop *loop, const struct spool_file_op
 void spool_file_close(struct spool_file *file);
 // At random: what PostgreSQL knows the file by. Valid until it is renewed.
 const char *spool_file_id(const struct spool_file *file);
-// Another identity, durable before what is put from now on; without effect unless the file is empty.
-// What was copied while it was empty is another spool then.
+// Another identity, durable before what is put from now on; without effect unless the file is
+// empty. What was copied while it was empty is another spool then.
 void spool_file_renew(struct spool_file *file);
 
 // Appends the message, which is copied; with only (NULL: as the message has it) instead of its own,

@@ -24,7 +24,7 @@ struct spool {
     struct spool_queue queue;
     size_t given_bytes; // of memory, of what the file has been given and is not durable
     int64_t durable;    // entries through this one
-    bool full;          // there is no room for the next one
+    bool full;          // the first that the file has not been given waits for room
     bool holds_back;    // the file is not given anything: it is to become empty
     // out
     int64_t stored;            // entries through this one, in PostgreSQL
@@ -42,13 +42,15 @@ struct spool {
     int64_t ticked_ms;
     uint64_t rate; // entries a second, lately
     struct log_limit outage_limit, back_limit, full_limit, drop_limit;
+    bool said_in_use;     // the log's last word is that messages go through the file
+    int64_t said_kept_ms; // when it said last that they are kept
     char status[200];
 };
 
 // Entries at a time, and their bytes: twice as much may be in memory.
 size_t spool_chunk(const struct spool *spool);
 size_t spool_chunk_bytes(const struct spool *spool);
-struct spool_file_status spool_look(const struct spool *spool);
+struct spool_file_status spool_file_now(const struct spool *spool);
 
 // spool_keep.c
 void spool_give(struct spool *spool); // to the file, what it may be given
@@ -72,9 +74,11 @@ bool spool_is_drained(const struct spool *spool);
 // spool_report.c
 void spool_say_outage(struct spool *spool);
 void spool_say_back(struct spool *spool);
-void spool_say_empty(const struct spool *spool);
+void spool_say_empty(struct spool *spool);
 void spool_say_full(struct spool *spool);
 void spool_say_dropped(struct spool *spool);
 void spool_say_resolved(uint64_t count, bool committed);
-void spool_say_begin(const struct spool *spool);
+void spool_say_begin(struct spool *spool);
+// At every tick; they know what there is to say.
 void spool_say_progress(struct spool *spool);
+void spool_say_kept(struct spool *spool);

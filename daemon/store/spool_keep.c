@@ -40,9 +40,12 @@ static bool give(struct spool *spool, struct spool_item *item)
         FAILPOINT("spool-put");
         return true;
     }
+    if (spool->options.drop_oldest) // there will be, soon
+        return false;
     spool_say_full(spool);
     if (message->qos > 0)
         return false;
+    spool->full = false; // nothing waits: the next one may be smaller, or come later
     let_go_item(item, VERDICT_DROPPED, "the spool is full");
     return true;
 }
@@ -92,11 +95,12 @@ void spool_dropped(void *arg, uint64_t count)
     spool->source.books.received += count;
     spool->source.books.verdicts[VERDICT_DROPPED] += count;
     spool_say_dropped(spool);
+    loop_task_schedule(spool->work); // what found no room may find it now
 }
 
 void spool_take(struct spool *spool, struct message *message, const char *only)
 {
-    if (spool->full && message->qos == 0) {
+    if (spool->full && message->qos == 0 && !spool->options.drop_oldest) {
         message_release(message, VERDICT_DROPPED, "the spool is full");
         return;
     }

@@ -49,18 +49,26 @@ static bool number(const struct spool_look *look, const char *sql, int64_t *valu
 
 static bool is_ours(const struct spool_look *look, char **error)
 {
-    int64_t id, version;
-    if (!number(look, "PRAGMA application_id", &id, error) ||
+    int64_t id, version, pages;
+    if (!number(look, "PRAGMA page_count", &pages, error) ||
+        !number(look, "PRAGMA application_id", &id, error) ||
         !number(look, "PRAGMA user_version", &version, error))
         return false;
     if ((uint32_t)id == SPOOL_APPLICATION_ID && version == SPOOL_VERSION)
         return true;
-    *error = (uint32_t)id == SPOOL_APPLICATION_ID
-                 ? mem_printf("spool %s: another release has written the file (version %lld, this "
-                              "one knows %d): look with that one",
-                              look->path, (long long)version, SPOOL_VERSION)
-                 : mem_printf("spool %s: this is no spool, but a database of another program",
-                              look->path);
+    if (pages == 0)
+        *error =
+            mem_printf("spool %s: the file is empty, and no spool yet: sensorlogd run makes it "
+                       "one",
+                       look->path);
+    else
+        *error =
+            (uint32_t)id == SPOOL_APPLICATION_ID
+                ? mem_printf("spool %s: another release has written the file (version %lld, this "
+                             "one knows %d): look with that one",
+                             look->path, (long long)version, SPOOL_VERSION)
+                : mem_printf("spool %s: this is no spool, but a database of another program",
+                             look->path);
     return false;
 }
 

@@ -6,21 +6,35 @@
 
 #include "store/spool_internal.h"
 
-void spool_say_begin(const struct spool *spool)
+enum { KEPT_LOG_MS = 600000 };
+
+// The lines about outages are limited, and the last of them is to be true all the same: that one is
+// over is said where the log says that there is one, and one that was not said is, at the next
+// tick.
+static void say_in_use(struct spool *spool)
 {
+    spool->said_in_use = true;
+    spool->said_kept_ms = loop_now_ms();
+}
+
+void spool_say_begin(struct spool *spool)
+{
+    say_in_use(spool);
     log_info("spool %s: %" PRIu64 " message(s) from before wait for PostgreSQL%s",
-             spool->options.path, spool_look(spool).count,
+             spool->options.path, spool_file_now(spool).count,
              spool->options.ends ? "; [spool] mode is off: it is emptied and not used any more"
                                  : "");
 }
 
 void spool_say_outage(struct spool *spool)
 {
-    if (log_limit_pass(&spool->outage_limit, NULL))
-        log_warn("postgres: of no use for %" PRId64 ".%" PRId64
-                 " s; messages are kept in %s, and acknowledged when they are durable there",
-                 spool->options.outage_after_ms / 1000, spool->options.outage_after_ms % 1000 / 100,
-                 spool->options.path);
+    if (!log_limit_pass(&spool->outage_limit, NULL))
+        return;
+    say_in_use(spool);
+    log_warn("postgres: of no use for %" PRId64 ".%" PRId64
+             " s; messages are kept in %s, and acknowledged when they are durable there",
+             spool->options.outage_after_ms / 1000, spool->options.outage_after_ms % 1000 / 100,
+             spool->options.path);
 }
 
 void spool_say_back(struct spool *spool)
@@ -28,21 +42,24 @@ void spool_say_back(struct spool *spool)
     spool->ticked_drained = spool->counters.drained;
     spool->ticked_ms = loop_now_ms();
     spool->rate = 0;
-    if (log_limit_pass(&spool->back_limit, NULL))
+    if (spool->said_in_use && log_limit_pass(&spool->back_limit, NULL))
         log_info("spool %s: PostgreSQL is back; storing %" PRIu64 " message(s)",
-                 spool->options.path, spool_look(spool).count);
+                 spool->options.path, spool_file_now(spool).count);
 }
 
-void spool_say_empty(const struct spool *spool)
+void spool_say_empty(struct spool *spool)
 {
+    if (!spool->said_in_use)
+        return;
+    spool->said_in_use = false;
     log_info("spool %s: empty; messages go to PostgreSQL directly", spool->options.path);
 }
 
 // What sets the bound.
 static const char *bound(const struct spool *spool)
 {
-    return spool_look(spool).max_bytes < spool->options.max_bytes ? "the disk has no more room"
-                                                                  : "[spool] max_bytes";
+    return spool_file_now(spool).max_bytes < spool->options.max_bytes ? "the disk has no more room"
+                                                                      : "[spool] max_bytes";
 }
 
 void spool_say_full(struct spool *spool)
@@ -50,7 +67,7 @@ void spool_say_full(struct spool *spool)
     if (log_limit_pass(&spool->full_limit, NULL))
         log_warn("spool %s: full (%s), %" PRIu64 " message(s); what comes now waits "
                  "unacknowledged until PostgreSQL has taken some of them, QoS 0 is dropped",
-                 spool->options.path, bound(spool), spool_look(spool).count);
+                 spool->options.path, bound(spool), spool_file_now(spool).count);
 }
 
 void spool_say_dropped(struct spool *spool)
@@ -80,17 +97,36 @@ void spool_say_progress(struct spool *spool)
     if (spool->state != SPOOL_DRAINING)
         return;
     measure(spool);
-    uint64_t left = spool_look(spool).count;
+    uint64_t left = spool_file_now(spool).count;
     if (spool->rate > 0)
         log_info("spool %s: %" PRIu64 " message(s) left, %" PRIu64 "/s, about %" PRIu64 " s",
                  spool->options.path, left, spool->rate, left / spool->rate);
     else if (log_limit_pass(&spool->back_limit, NULL))
         log_info("spool %s: %" PRIu64 " message(s) left", spool->options.path, left);
+    else
+        return;
+    say_in_use(spool);
+}
+
+static double mib(uint64_t bytes)
+{
+    return (double)bytes / (1 << 20);
+}
+
+void spool_say_kept(struct spool *spool)
+{
+    bool said = spool->said_in_use && loop_now_ms() - spool->said_kept_ms < KEPT_LOG_MS;
+    if (spool->state != SPOOL_KEEPING || said)
+        return;
+    say_in_use(spool);
+    struct spool_file_status file = spool_file_now(spool);
+    log_warn("spool %s: PostgreSQL is away; %" PRIu64 " message(s) are kept, %.1f of %.1f MiB",
+             spool->options.path, file.count, mib(file.bytes), mib(file.max_bytes));
 }
 
 int64_t spool_lag_ms(const struct spool *spool)
 {
-    struct spool_file_status file = spool_look(spool);
+    struct spool_file_status file = spool_file_now(spool);
     int64_t now_us = loop_wall_us();
     return file.count > 0 && file.oldest_us < now_us ? (now_us - file.oldest_us) / 1000 : 0;
 }
@@ -104,7 +140,7 @@ static const char *state_name(enum spool_state state)
 
 const char *spool_status(struct spool *spool)
 {
-    struct spool_file_status file = spool_look(spool);
+    struct spool_file_status file = spool_file_now(spool);
     if (file.count == 0 && spool->state == SPOOL_DIRECT && !file.failing)
         return "empty";
     char oldest[40] = "";
@@ -113,9 +149,8 @@ const char *spool_status(struct spool *spool)
     if (file.count > 0 && gmtime_r(&seconds, &when))
         strftime(oldest, sizeof oldest, ", oldest of %FT%TZ", &when);
     int used = snprintf(spool->status, sizeof spool->status,
-                        "%" PRIu64 " messages, %.1f of %.1f MiB%s; %s", file.count,
-                        (double)file.bytes / (1 << 20), (double)file.max_bytes / (1 << 20), oldest,
-                        state_name(spool->state));
+                        "%" PRIu64 " messages, %.1f of %.1f MiB%s; %s", file.count, mib(file.bytes),
+                        mib(file.max_bytes), oldest, state_name(spool->state));
     size_t at = (size_t)used < sizeof spool->status ? (size_t)used : sizeof spool->status - 1;
     char *rest = spool->status + at;
     size_t size = sizeof spool->status - at;

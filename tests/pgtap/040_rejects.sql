@@ -1,6 +1,6 @@
 -- Rejects: as they came, and what people see of them.
 \set QUIET on
-SELECT plan(11);
+SELECT plan(12);
 SET ROLE logger;
 TRUNCATE sensorlog.reject;
 INSERT INTO sensorlog.reject (rejected_at, received_at, source, mapping, topic, payload, payload_length, reason, detail)
@@ -16,6 +16,8 @@ SELECT is((SELECT delay FROM sensorlog.rejects_last_day WHERE topic = 't/1'), in
 SELECT results_eq($$SELECT mapping, reason, n, last_topic, last_detail FROM sensorlog.reject_reasons_last_day$$,
     $$VALUES ('m', 'not a number', 2::bigint, 't/2', 'bytes'),
              (NULL, 'too long', 1::bigint, 't/' || U&'\0001\200B\FFFE', NULL)$$, 'by reason');
+UPDATE sensorlog.reject SET client_id = 'mast-7' WHERE topic = 't/1';
+SELECT is((SELECT client_id FROM sensorlog.rejects_last_day WHERE topic = 't/1'), 'mast-7', 'who sent it');
 SELECT is(sensorlog.payload_text('12345', 3), '123', 'the beginning');
 SELECT is(sensorlog.payload_text('\xc3a4c3a4', 1), 'ä', 'in characters');
 SELECT is(sensorlog.payload_text('\xc3'), '\xc3', 'half a character');

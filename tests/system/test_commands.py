@@ -101,6 +101,25 @@ def test_check_connect(files, broker, database):
     assert re.search(r"count.*\bn\b", result.stdout + result.stderr)
 
 
+def test_check_connect_names_the_grants_that_are_missing(files, broker, database):
+    """Without them the daemon would store nothing: as after an upgrade where another role owns the schema."""
+    file = files(broker, [COUNT])
+    assert run_command("migrate", "-c", file).returncode == 0
+    database.query("REVOKE DELETE ON sensorlog.reject FROM logger; REVOKE ALL ON sensorlog.spool_progress FROM logger")
+    result = run_command("check", "-c", file, "--connect")
+    assert result.returncode == 1
+    assert "subscribers: ok" not in result.stdout
+    grants = re.findall(r"own tables: (GRANT .*)", result.stderr)
+    assert sorted(grants) == ["GRANT DELETE ON sensorlog.reject TO logger",
+                              "GRANT SELECT, INSERT, UPDATE, DELETE ON sensorlog.spool_progress TO logger"]
+    database.query("; ".join(grants))
+    assert run_command("check", "-c", file, "--connect").returncode == 0
+    database.query("ALTER SCHEMA sensorlog OWNER TO postgres; REVOKE ALL ON SCHEMA sensorlog FROM logger")
+    result = run_command("check", "-c", file, "--connect")
+    assert result.returncode == 1
+    assert "GRANT USAGE ON SCHEMA sensorlog TO logger" in result.stderr
+
+
 def test_check_connect_without_broker_or_database(files, broker):
     result = run_command("check", "-c", files(Nowhere, [COUNT]), "--connect")
     assert result.returncode == 1

@@ -75,6 +75,22 @@ def test_values_are_compared_as_the_live_table_has_them(make_daemon, broker, dat
     assert database.column("SELECT detail FROM sensorlog.reject") == ["temp: 21.55 is stored, 21.56 came"]
 
 
+@pytest.mark.parametrize("on_conflict, verdict", [("reject", "rejected"), ("ignore", "deduplicated")])
+def test_a_trigger_changes_a_compared_column(make_daemon, broker, database, on_conflict, verdict):
+    """What is stored is not what came, so each redelivery differs from it: a mapping of such a table says ignore."""
+    daemon = make_daemon(broker, [weather(on_conflict)])
+    broker.wait_subscribed()
+    database.query("""CREATE FUNCTION public.shout() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN NEW.note := upper(NEW.note); RETURN NEW; END $$;
+        CREATE TRIGGER shout BEFORE INSERT ON telemetry.weather FOR EACH ROW EXECUTE FUNCTION public.shout()""")
+    for _ in range(3):
+        broker.wait_done(broker.route("weather/roof", reading(1, 20, note="calm")))
+    assert stored(database) == [(20, "CALM")]
+    assert (daemon.messages("stored"), daemon.messages(verdict)) == (1, 2)
+    assert database.count("sensorlog.reject", "reason = 'conflict'") == daemon.messages("rejected")
+    assert daemon.metric("sensorlog_mapping_conflicts_total", mapping="weather") == 2
+
+
 def test_everything_is_sent_again_and_some_has_changed(make_daemon, broker, database):
     """A thousand readings, then all once more in one go with every tenth another: those alone conflict."""
     daemon = make_daemon(broker, [weather(), COUNT])

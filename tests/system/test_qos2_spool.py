@@ -168,6 +168,23 @@ def test_a_release_without_postgresql(daemon, broker, database, cluster):
     wait_for_identifiers(database, 7)
 
 
+def test_a_release_when_the_spool_has_messages_at_the_start(daemon, broker, database, cluster):
+    """PostgreSQL has identifiers that the file does not know: they end too, and what comes next under one is new."""
+    connection = broker.wait_subscribed()
+    receive(connection, 6)
+    receive(connection, 7)
+    go_away(daemon, cluster)
+    receive(connection, 8)
+    again = restart(daemon, broker)
+    wait_packets(again, "PUBCOMP", 6, 7, 8)
+    receive(again, 6, dup=True)
+    come_back(daemon, cluster)
+    assert stored(database) == 4
+    wait_for_identifiers(database, 6)
+    assert release(again, 6) == 0
+    assert identifiers(database) == []
+
+
 def test_what_waits_because_nothing_is_known(daemon, broker, database, cluster):
     """The spool does not take it before the outage is one, and PostgreSQL comes back before that."""
     daemon.configuration.set("spool", outage_after="1h")

@@ -81,6 +81,17 @@ def test_a_mended_mapping(make_daemon, broker, database):
     assert replay(daemon.configuration) == (0, "replayed 0 messages: 0 stored")
 
 
+def test_what_it_creates_is_told(make_site, database):
+    site = make_site([COUNT])
+    put(database, 0, 1)
+    site.set_mappings(COUNT.replace('"count";\n    columns', '"words";\n    columns'))
+    result = sensorlogd.run_command("replay", "-c", site.file)
+    assert result.returncode == 0
+    assert 'created table "telemetry"."words"' in result.stderr
+    again = sensorlogd.run_command("replay", "-c", site.file)
+    assert again.returncode == 0 and " info: " not in again.stderr, "there is nothing to tell"
+
+
 def test_all_that_came_with_it(make_daemon, make_site, broker, database):
     """Topic, QoS, DUP, RETAIN and the properties are those of the message."""
     mapping = """{

@@ -397,7 +397,7 @@ def spool_id(daemon):
     """What PostgreSQL knows the file by."""
     with contextlib.closing(sqlite3.connect(f"file:{daemon.configuration.path('state/spool.db')}?mode=ro",
                                             uri=True)) as file:
-        return file.execute("SELECT id FROM spool").fetchone()[0]
+        return file.execute("SELECT id FROM spool").fetchone()[0] + "/test"
 
 
 def test_a_database_made_anew_in_the_outage(make_builtin, make_proxy, cluster, database):

@@ -92,6 +92,7 @@ def test_a_second_daemon_is_told_who_has_the_file(kept):
     result = run_command("run", "-c", kept.configuration.file)
     assert result.returncode != 0
     assert "spool" in result.stderr and "in use by another process" in result.stderr
+    assert "received" not in result.stderr, "nothing was started that could have counted"
 
 
 def test_nothing_to_look_into_is_no_failure(configuration):
@@ -107,9 +108,10 @@ def test_what_is_no_spool_is_said_and_left_alone(configuration):
     made = configuration({"subscriber site": {"uri": "mqtt://127.0.0.1:1"}, "mappings": {"directory": "topics.d"},
                           "spool": {"mode": "outage", "file": "other.db"}}, [COUNT])
     made.write("other.db", "this is some text of a user's, which is long enough to have a header of a database in it.\n" * 9)
-    result = run_command("spool", "-c", made.file)
-    assert result.returncode == 1
-    assert "other.db: file is not a database" in result.stderr
+    for command in "spool", "check", "run":
+        result = run_command(command, "-c", made.file)
+        assert result.returncode == 78
+        assert re.search(r"\.conf:\d+: file: '.*other.db' is no SQLite database; name one", result.stderr)
     os.unlink(made.path("other.db"))
     with sqlite3.connect(made.path("other.db")) as other:
         other.execute("CREATE TABLE theirs (a)")
@@ -117,6 +119,14 @@ def test_what_is_no_spool_is_said_and_left_alone(configuration):
     result = run_command("spool", "-c", made.file)
     assert result.returncode == 1
     assert "this is no spool, but a database of another program" in result.stderr
+    result = run_command("run", "-c", made.file)
+    assert result.returncode == 1
+    assert "this is a database of another program" in result.stderr
+    assert not [name for name in os.listdir(made.path(".")) if name.startswith("other.db-")]
+    made.write("other.db", "")
+    result = run_command("spool", "-c", made.file)
+    assert result.returncode == 1
+    assert "other.db: the file is empty" in result.stderr
 
 
 def test_wrong_use(configuration):

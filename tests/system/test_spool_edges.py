@@ -31,6 +31,7 @@ def test_a_full_spool_withholds(make_builtin, cluster, database):
     acknowledged = wait_until(lambda: [len(sensor.acknowledged) for sensor in sensors] if sum(
         len(sensor.acknowledged) for sensor in sensors) == daemon.metric("sensorlog_spool_messages") else None,
                               "the acknowledgements")
+    assert daemon.metric("sensorlog_spool_limit_bytes") == 1 << 20
     other = site.client(4)
     dropped = 0
     while not daemon.messages("dropped"):
@@ -62,9 +63,9 @@ def test_a_full_spool_drops_the_oldest(make_builtin, cluster, database):
     cluster.stop()
     wait_state(daemon, KEEPING)
     publish_all(site.client(4), 0, 400, "reading/1", large)
-    dropped = wait_until(lambda: daemon.metric("sensorlog_spool_dropped_total"), "some to be dropped")
     daemon.log.wait_for("the oldest messages are dropped")
-    assert daemon.messages("dropped", source="spool") == dropped
+    wait_until(lambda: daemon.messages("dropped", source="spool") == daemon.metric("sensorlog_spool_dropped_total") > 0,
+               "the books and the spool to agree on what was dropped")
     cluster.start()
     wait_direct(daemon)
     dropped = daemon.metric("sensorlog_spool_dropped_total")
@@ -99,6 +100,82 @@ def test_a_full_disk(make_builtin, cluster, database, way):
     cluster.start()
     wait_direct(daemon)
     assert in_order(database) == {"1": list(range(500))}
+
+
+# ---- PostgreSQL answers, and commits nothing ----
+
+
+def refuse(database, table, sqlstate):
+    """All rows of the table, until no_more() is called."""
+    database.query(f"""CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION 'no room for it' USING ERRCODE = '{sqlstate}'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION public.refuse()""")
+
+    def no_more():
+        database.query(f"DROP TRIGGER refuse ON {table}")
+    return no_more
+
+
+def fail_again(daemon, times):
+    """Until so many more transactions have failed."""
+    goal = daemon.metric("sensorlog_commit_failures_total") + times
+    wait_until(lambda: daemon.metric("sensorlog_commit_failures_total") >= goal, f"{times} more failures")
+
+
+def trouble(daemon, mark=0):
+    return daemon.log.find("postgres: connection|of no use|epoch|is back|left", mark)
+
+
+@pytest.mark.parametrize("table, sqlstate", [("telemetry.count", "53100"), ("sensorlog.reject", "42501")],
+                         ids=["full disk", "no rejects"])
+def test_nothing_can_be_committed_for_long(make_builtin, database, table, sqlstate):
+    """It is tried again, ever less often, with what was drained first; new messages are acknowledged meanwhile, from the
+    file. The log says it once, and people see that it is so."""
+    site = make_builtin(database, [COUNT], conf={"spool": SPOOL})
+    daemon, sensor = site.daemon, site.client(4)
+    publish_all(sensor, 0, 10)
+    no_more = refuse(database, table, sqlstate)
+    if table == "sensorlog.reject":
+        sensor.send_publish("count/1", b"bad", 1, pid=999)
+        sensor.expect("PUBACK", pid=999)
+    publish_all(sensor, 10, 100)
+    wait_state(daemon, DRAINING)
+    fail_again(daemon, 2)
+    epoch, mark = database.value("SELECT epoch FROM sensorlog.writer"), daemon.log.mark()
+    for first in (100, 200):
+        publish_all(sensor, first, first + 100)
+        fail_again(daemon, 1)
+        assert daemon.metric("sensorlog_spool_state") == DRAINING
+        assert daemon.metric("sensorlog_database_up") == 0
+    wait_until(lambda: "no room for it" in daemon.notify.values("STATUS")[-1]
+               and "commits nothing" in daemon.notify.values("STATUS")[-1], "the status to say so")
+    assert database.value("SELECT epoch FROM sensorlog.writer") == epoch
+    assert trouble(daemon, mark) == []
+    assert len(daemon.log.find("no room for it")) == 1
+    assert len(trouble(daemon)) <= 10
+    no_more()
+    wait_direct(daemon)
+    assert in_order(database) == {"1": list(range(300))}
+    assert database.value("SELECT epoch FROM sensorlog.writer") == epoch
+    assert len(daemon.log.find("connection 0 is up")) == 2
+    assert daemon.metric("sensorlog_database_up") == 1
+    spool_balances(daemon)
+
+
+def test_nothing_can_be_committed_without_a_spool(make_builtin, database):
+    """The same is said once, and that it is over when something has been committed."""
+    site = make_builtin(database, [COUNT])
+    daemon, sensor = site.daemon, site.client(4)
+    publish_all(sensor, 0, 1)
+    no_more, mark = refuse(database, "telemetry.count", "53100"), daemon.log.mark()
+    pid = sensor.send_publish("count/1", count(1), 1)
+    fail_again(daemon, 5)
+    assert daemon.metric("sensorlog_database_up") == 0
+    assert len(trouble(daemon, mark)) == 1
+    no_more()
+    sensor.expect("PUBACK", pid=pid)
+    wait_until(lambda: len(trouble(daemon, mark)) == 2, "the end of it")
+    assert daemon.log.find("connection 0 is up", mark)
 
 
 # ---- what happens to messages on the way ----

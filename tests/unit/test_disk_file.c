@@ -106,6 +106,20 @@ static void assert_refused(struct rig *rig, const char *said)
     free(error);
 }
 
+// Not beside what is somebody else's.
+static void assert_no_lock_is_left(struct rig *rig)
+{
+    struct disk_options options = some_options;
+    options.path = rig->path;
+    options.readable = true;
+    char *error = NULL, *lock = mem_printf("%s-lock", rig->path);
+    assert_null(disk_open(rig->loop, &options, &error));
+    assert_int_equal(access(lock, F_OK), strstr(error, "newer release") ? 0 : -1);
+    unlink(lock);
+    free(lock);
+    free(error);
+}
+
 static void files_that_are_not_ours_are_refused_and_stay_as_they_are(void **state)
 {
     struct rig *rig = *state;
@@ -130,6 +144,7 @@ static void files_that_are_not_ours_are_refused_and_stay_as_they_are(void **stat
         size_t length, length_after;
         char *before = read_file(rig->path, &length);
         assert_refused(rig, cases[i].said);
+        assert_no_lock_is_left(rig);
         char *after = read_file(rig->path, &length_after);
         assert_int_equal(length, length_after);
         assert_memory_equal(before, after, length);
@@ -256,7 +271,7 @@ static void places_that_cannot_be_written_are_named(void **state)
     snprintf(rig->path, sizeof rig->path, "%s/none/numbers.db", rig->directory);
     assert_refused(rig, "its directory must be there");
     strcpy(rig->path, rig->directory);
-    assert_refused(rig, "the file cannot be opened");
+    assert_refused(rig, "this is a directory: name another file");
     strcpy(rig->path, path);
     mode_t mode = geteuid() == 0 ? 0755 : 0555;
     const struct passwd *user = getpwuid(geteuid() == 0 ? 65534 : geteuid());

@@ -346,6 +346,22 @@ static void forgets_that_wait_are_bounded_like_rows(void **state)
     assert_int_equal(writer_counters(rig->writer)->commits, 3);
 }
 
+// The batch that had it is given up, since somebody else has taken out a reject that it was to
+// take.
+static void a_forget_outlives_its_batch(void **state)
+{
+    struct rig *rig = listening(rig_up(state, (struct writer_options){0}));
+    feed(rig, PLAIN, 1, 1);
+    rig_wait_all(rig);
+    struct batch *batch = writer_begin(rig->writer);
+    batch->taken = mem_grow(batch->taken, 0, &batch->taken_capacity, sizeof *batch->taken);
+    batch->taken[batch->taken_count++] = 1;
+    forget(rig, 1);
+    wait_told(rig, 1);
+    assert_stored(rig, 1, 2, false);
+    rig_assert_text(rig->server, table, "");
+}
+
 // ---- sessions that end ----
 
 static void a_session_that_ends_takes_its_own_with_it(void **state)
@@ -523,6 +539,7 @@ int main(void)
         TEST(without_a_database_a_forget_waits),
         TEST(a_drain_waits_for_forgets),
         TEST(forgets_that_wait_are_bounded_like_rows),
+        TEST(a_forget_outlives_its_batch),
         TEST(a_session_that_ends_takes_its_own_with_it),
         TEST(only_sessions_that_live_are_kept),
         TEST(cut_after_the_commit),

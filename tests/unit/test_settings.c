@@ -363,6 +363,27 @@ static void where_the_spool_is(void **state)
     assert_string_equal(settings.spool.file, "/nonexistent/spool.db");
 }
 
+// It may be this process that has it open, and SQLite's locks would go.
+static void a_database_with_its_log_is_not_opened(void **state)
+{
+    (void)state;
+    char *path = mem_printf("%s/kept.db", files.directory), *log = mem_printf("%s-wal", path);
+    fclose(fopen(path, "w"));
+    assert_null(pathflaw_database(path));
+    FILE *file = fopen(path, "w");
+    fputs("text", file);
+    fclose(file);
+    char *flaw = pathflaw_database(path);
+    assert_non_null(strstr(flaw, "/kept.db' is no SQLite database"));
+    free(flaw);
+    fclose(fopen(log, "w"));
+    assert_null(pathflaw_database(path));
+    unlink(log);
+    unlink(path);
+    free(log);
+    free(path);
+}
+
 static void a_directory_that_is_somebody_else_s_cannot_be_written(void **state)
 {
     (void)state;
@@ -745,6 +766,15 @@ static const struct mistake {
     {"[spool]\nmode = outage\nfile = /dev/null/x.db\n",
      ":5: file: the directory '/dev/null' is no directory; it must be there and writable, or name "
      "another file\n"},
+    {"[spool]\nmode = outage\nfile = /usr\n",
+     ":5: file: '/usr' is a directory; name one of the spool's own, which is made if it is not "
+     "there\n"},
+    {"[spool]\nmode = outage\nfile = /dev/null\n",
+     ":5: file: '/dev/null' is no regular file; name one of the spool's own, which is made if it is "
+     "not there\n"},
+    {"[spool]\nmode = outage\nfile = /etc/passwd\n",
+     ":5: file: '/etc/passwd' is no SQLite database; name one of the spool's own, which is made if "
+     "it is not there\n"},
     {"[state]\ndirectory =\n[spool]\nmode = outage\n",
      ":6: mode = outage needs a file, since [state] has no directory\n"},
     {BROKER "state = /tmp/one.db\n[spool]\nfile = /tmp/../tmp/one.db\nmode = outage\n",
@@ -1050,6 +1080,7 @@ int main(void)
         STORY(who_may_come_without_a_name),
         STORY(where_the_broker_keeps_its_state),
         STORY(where_the_spool_is),
+        STORY(a_database_with_its_log_is_not_opened),
         STORY(a_directory_that_is_somebody_else_s_cannot_be_written),
         STORY(certificates_of_a_subscriber_arrive),
         STORY(defaults),

@@ -1,4 +1,4 @@
-// The spool's file: entries in order, what is durable, what goes, doubts, QoS 2 identifiers.
+// The spool's file: entries in order, what is durable, what goes, its identity.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "spool_file_rig.h"
+#include "store/spool_look.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -344,146 +345,89 @@ static void the_oldest_that_is_not_being_stored_is_dropped(void **state)
     assert_int_equal(status_of(rig).bytes, status.bytes);
 }
 
-// ---- doubts ----
-
-static void assert_doubt(struct rig *rig, size_t at, int64_t id, const char *writer, int64_t epoch,
-                         unsigned lane, int64_t seq)
+// Wherever the next entry is.
+static void assert_large_ones_come(struct rig *rig, int64_t first, int64_t last)
 {
-    const struct spool_doubt *doubts;
-    assert_true(at < spool_file_doubts(rig->file, &doubts));
-    assert_int_equal(doubts[at].id, id);
-    assert_string_equal(doubts[at].writer, writer);
-    assert_int_equal(doubts[at].epoch, epoch);
-    assert_int_equal(doubts[at].lane, lane);
-    assert_int_equal(doubts[at].seq, seq);
+    for (int64_t i = first, number; i <= last; i++) {
+        for (uint64_t dropped; (number = put_sized(rig, i, 300000, 0)) == 0;) {
+            dropped = rig->dropped;
+            settle(rig);
+            assert_true(rig->dropped > dropped);
+        }
+        assert_int_equal(number, i);
+        wait_durable(rig, number);
+    }
 }
 
-static size_t doubt_count(struct rig *rig)
+// More than what may be too much for a moment.
+static void the_oldest_make_room_for_large_ones(void **state)
 {
-    const struct spool_doubt *doubts;
-    return spool_file_doubts(rig->file, &doubts);
+    struct rig *rig = *state;
+    rig->max_bytes = 1 << 20;
+    rig->drop_oldest = true;
+    open_file(rig);
+    assert_large_ones_come(rig, 1, 10);
+    assert_int_equal(status_of(rig).count, 3);
+    assert_int_equal(rig->dropped, 7);
+    assert_int_equal(put_sized(rig, 11, 2 << 20, 0), 0); // all are to go
+    settle(rig);
+    assert_int_equal(rig->dropped, 10);
+    assert_int_equal(put_sized(rig, 11, 2 << 20, 0), 11);
 }
 
-static void what_had_committed_goes_and_what_had_not_stays(void **state)
+// ---- its identity ----
+
+// As anybody sees it who has the file as it is on the disk.
+static void assert_id_on_disk(struct rig *rig, const char *id)
+{
+    struct spool_look_totals totals;
+    char *error = NULL;
+    struct spool_look *look = spool_look_open(rig->path, &error);
+    if (!look || !spool_look_totals(look, &totals, &error))
+        fail_msg("%s", error);
+    assert_string_equal(totals.id, id);
+    spool_look_close(look);
+}
+
+static void an_empty_file_gets_another_identity(void **state)
 {
     struct rig *rig = *state;
     open_file(rig);
-    int64_t one = spool_file_doubt(rig->file, "edge7", 12, 3, 4567);
-    int64_t two = spool_file_doubt(rig->file, "edge8", INT64_MAX, UINT32_MAX, 1);
-    assert_int_equal(one, 1);
-    assert_int_equal(two, 2);
-    for (int64_t i = 0; i < 30; i++) // none, one, two, ...
-        put_sized(rig, i, 10, i % 3);
-    wait_durable(rig, 30);
-    open_again(rig);
-    assert_int_equal(doubt_count(rig), 2);
-    assert_doubt(rig, 0, 1, "edge7", 12, 3, 4567);
-    assert_doubt(rig, 1, 2, "edge8", INT64_MAX, UINT32_MAX, 1);
-    uint64_t before = status_of(rig).bytes;
-    assert_int_equal(spool_file_resolve(rig->file, one, true), 10);
-    assert_int_equal(spool_file_resolve(rig->file, two, false), 10);
-    assert_int_equal(spool_file_resolve(rig->file, two, true), 0); // it is resolved
-    assert_int_equal(doubt_count(rig), 0);
-    read_all(rig);
-    assert_int_equal(rig->read_count, 20);
-    for (size_t i = 0; i < 20; i++)
-        assert_int_equal(rig->entries[i].number, i / 2 * 3 + 1 + i % 2 * 2);
-    assert_int_equal(status_of(rig).count, 20);
-    assert_in_range(status_of(rig).bytes, before / 2, before * 3 / 4);
-    // The same identifiers again have nothing of those before.
-    open_again(rig);
-    assert_int_equal(doubt_count(rig), 0);
-    assert_int_equal(spool_file_doubt(rig->file, "edge7", 13, 0, 1), 1);
-    assert_int_equal(spool_file_doubt(rig->file, "edge7", 13, 1, 1), 2);
-    assert_int_equal(spool_file_resolve(rig->file, 2, true), 0);
-    read_all(rig);
-    assert_int_equal(rig->read_count, 20);
-}
-
-static void the_last_entries_may_go_with_their_doubt(void **state)
-{
-    struct rig *rig = *state;
-    open_file(rig);
-    int64_t doubt = spool_file_doubt(rig->file, "edge7", 1, 0, 1);
-    put_sized(rig, 1, 10, doubt);
-    put_sized(rig, 2, 10, doubt);
-    assert_int_equal(spool_file_resolve(rig->file, doubt, true), 2);
-    open_again(rig);
-    assert_int_equal(status_of(rig).count, 0);
-    assert_int_equal(put(rig, 3), 3);
-}
-
-// ---- QoS 2 identifiers ----
-
-static void put_exchange(struct rig *rig, uint64_t session, uint16_t packet_id)
-{
-    struct message *message = small_message(rig, 0, 10);
-    message->session = session;
-    message->packet_id = packet_id;
-    message->content = 77;
-    assert_true(spool_file_put(rig->file, message, NULL, 0, false) > 0);
-    message_release(message, VERDICT_SPOOLED, NULL);
-}
-
-static void exchange_done(void *arg)
-{
-    struct rig *rig = arg;
-    rig->done++;
-    rig->unsynced += disk_faults.unsynced;
-    loop_stop(rig->loop);
-}
-
-static void identifiers_outlive_their_entries(void **state)
-{
-    const uint64_t session = UINT64_C(0xFFFFFFFFFFFFFFFF);
-    struct rig *rig = *state;
-    open_file(rig);
-    assert_int_equal(spool_file_exchange(rig->file, session, 1), SPOOL_EXCHANGE_UNKNOWN);
-    put_exchange(rig, session, 1);
-    put_exchange(rig, session, 65535);
-    assert_int_equal(spool_file_exchange(rig->file, session, 1), SPOOL_EXCHANGE_STORED);
-    spool_file_set_exchange(rig->file, 5, 7, SPOOL_EXCHANGE_VOID, exchange_done, rig);
-    loop_run(rig->loop);
-    spool_file_delete(rig->file, 2, 2);
-    open_again(rig);
-    assert_int_equal(rig->done, 1);
+    char *first = mem_strdup(spool_file_id(rig->file));
+    assert_int_equal(put(rig, 1), 1);
+    spool_file_renew(rig->file);
+    assert_string_equal(spool_file_id(rig->file), first); // it is not empty
+    spool_file_delete(rig->file, 1, 1);
+    spool_file_renew(rig->file);
+    assert_string_equal(spool_file_id(rig->file), first); // nor yet
+    settle(rig);
+    spool_file_renew(rig->file);
+    char *second = mem_strdup(spool_file_id(rig->file));
+    assert_int_equal(strlen(second), strlen(first));
+    assert_string_not_equal(second, first);
+    assert_int_equal(put(rig, 2), 2);
+    wait_durable(rig, 2);
+    assert_id_on_disk(rig, second);
     assert_int_equal(rig->unsynced, 0);
-    assert_int_equal(spool_file_exchange(rig->file, session, 1), SPOOL_EXCHANGE_STORED);
-    assert_int_equal(spool_file_exchange(rig->file, session, 65535), SPOOL_EXCHANGE_STORED);
-    assert_int_equal(spool_file_exchange_content(rig->file, session, 65535), 77);
-    assert_int_equal(spool_file_exchange(rig->file, session, 2), SPOOL_EXCHANGE_UNKNOWN);
-    assert_int_equal(spool_file_exchange(rig->file, 5, 7), SPOOL_EXCHANGE_VOID);
-    spool_file_set_exchange(rig->file, session, 1, SPOOL_EXCHANGE_UNKNOWN, NULL, NULL);
-    spool_file_set_exchange(rig->file, session, 65535, SPOOL_EXCHANGE_VOID, NULL, NULL);
-    put_exchange(rig, 5, 7);
     open_again(rig);
-    assert_int_equal(spool_file_exchange(rig->file, session, 1), SPOOL_EXCHANGE_UNKNOWN);
-    assert_int_equal(spool_file_exchange(rig->file, session, 65535), SPOOL_EXCHANGE_VOID);
-    assert_int_equal(spool_file_exchange(rig->file, 5, 7), SPOOL_EXCHANGE_STORED);
+    assert_string_equal(spool_file_id(rig->file), second);
+    assert_int_equal(put(rig, 3), 3);
+    free(first);
+    free(second);
 }
 
-static void end_exchange(void *arg, uint64_t session, uint16_t packet_id, enum spool_exchange what)
-{
-    struct rig *rig = arg;
-    assert_int_equal(what, packet_id % 2 ? SPOOL_EXCHANGE_STORED : SPOOL_EXCHANGE_VOID);
-    rig->done++;
-    if (what == SPOOL_EXCHANGE_VOID)
-        spool_file_set_exchange(rig->file, session, packet_id, SPOOL_EXCHANGE_UNKNOWN, NULL, NULL);
-}
-
-static void all_identifiers_can_be_gone_through(void **state)
+static void a_doubt_keeps_the_identity(void **state)
 {
     struct rig *rig = *state;
     open_file(rig);
-    for (uint16_t i = 1; i <= 1000; i++)
-        spool_file_set_exchange(rig->file, 1 + i / 10, i,
-                                i % 2 ? SPOOL_EXCHANGE_STORED : SPOOL_EXCHANGE_VOID, NULL, NULL);
-    spool_file_each_exchange(rig->file, end_exchange, rig);
-    assert_int_equal(rig->done, 1000);
-    open_again(rig);
-    rig->done = 0;
-    spool_file_each_exchange(rig->file, end_exchange, rig);
-    assert_int_equal(rig->done, 500);
+    char *id = mem_strdup(spool_file_id(rig->file));
+    int64_t doubt = spool_file_doubt(rig->file, "edge7", 1, 0, 1);
+    spool_file_renew(rig->file);
+    assert_string_equal(spool_file_id(rig->file), id);
+    spool_file_resolve(rig->file, doubt, false);
+    spool_file_renew(rig->file);
+    assert_string_not_equal(spool_file_id(rig->file), id);
+    free(id);
 }
 
 int main(void)
@@ -500,10 +444,9 @@ int main(void)
         TEST(room_is_used_again_and_given_back),
         TEST(one_message_always_has_room),
         TEST(the_oldest_that_is_not_being_stored_is_dropped),
-        TEST(what_had_committed_goes_and_what_had_not_stays),
-        TEST(the_last_entries_may_go_with_their_doubt),
-        TEST(identifiers_outlive_their_entries),
-        TEST(all_identifiers_can_be_gone_through),
+        TEST(the_oldest_make_room_for_large_ones),
+        TEST(an_empty_file_gets_another_identity),
+        TEST(a_doubt_keeps_the_identity),
     };
     log_init(LOG_LEVEL_INFO);
     disk_faults_install();

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "spool_file_rig.h"
+#include "store/spool_file_internal.h"
 
 enum { MIB = 1 << 20 };
 
@@ -106,6 +107,25 @@ static void on_a_full_disk_as_many_are_dropped_as_come(void **state)
     assert_in_range(rig->dropped, 10, 12);
 }
 
+// Though what there is is far above what there may be now.
+static void a_disk_that_has_less_room_makes_the_oldest_go(void **state)
+{
+    struct rig *rig = *state;
+    rig->drop_oldest = true;
+    set_disk(64 * MIB, 64 * MIB);
+    open_file(rig);
+    for (int64_t i = 1; i <= 400; i++)
+        put_sized(rig, i, 10000, 0);
+    wait_durable(rig, 400); // in the log, most of it: the file is small
+    uint64_t limit = status_of(rig).max_bytes;
+    rig->file->room->max_bytes = MIB; // as a disk would that somebody else has filled
+    wait_seen(rig, limit);
+    assert_int_equal(put_sized(rig, 401, 10000, 0), 0);
+    settle(rig);
+    assert_in_range(status_of(rig).bytes, 1, MIB);
+    assert_int_equal(put_sized(rig, 401, 10000, 0), 401);
+}
+
 static void a_disk_that_cannot_be_looked_at_has_room(void **state)
 {
     struct rig *rig = *state;
@@ -123,6 +143,7 @@ int main(void)
         TEST(a_reserve_is_left_on_the_disk),
         TEST(what_has_gone_makes_room_in_the_file),
         TEST(on_a_full_disk_as_many_are_dropped_as_come),
+        TEST(a_disk_that_has_less_room_makes_the_oldest_go),
         TEST(a_disk_that_cannot_be_looked_at_has_room),
     };
     log_init(LOG_LEVEL_INFO);

@@ -47,10 +47,10 @@ def wait_packets(connection, kind, *pids):
     wait_until(lambda: [packet.pid for packet in connection.of_kind(kind)] == list(pids), f"{kind} {pids}")
 
 
-def receive(connection, pid, n=1):
+def receive(connection, pid, n=1, dup=False):
     """One message as far as PUBREC; the broker is not to answer it."""
     before = len(connection.of_kind("PUBREC"))
-    delivery = connection.publish("count/1", count(n), qos=2, pid=pid)
+    delivery = connection.publish("count/1", count(n), qos=2, pid=pid, dup=dup)
     wait_until(lambda: len(connection.of_kind("PUBREC")) == before + 1, "PUBREC")
     return delivery
 
