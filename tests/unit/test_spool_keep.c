@@ -92,7 +92,7 @@ static void take(struct rig *rig, int64_t first, int64_t last, size_t length)
 {
     for (int64_t i = first; i <= last; i++) {
         struct message *message = small_message(rig, i, length);
-        message->qos = i % 2;
+        message->qos = (uint8_t)(i % 2);
         spool_take(&now.spool, message, NULL);
     }
 }
