@@ -73,11 +73,15 @@ class Link:
 
     def _ruled(self, direction, data):
         """(where, rule) for each rule that acts on this data."""
+        parser, start = self._parsers[direction], 0
         rule, at = self.proxy.byte_rule(direction, len(data))
         if rule:
+            start = at
+            for _ in parser.feed(data[:at]):
+                pass  # what passes before it is seen
             yield at, rule
-        for end, kind, length in self._parsers[direction].feed(data):
-            rule = self.proxy.packet_rule(direction, kind)
+        for end, kind, length in parser.feed(data[start:]):
+            rule, end = self.proxy.packet_rule(direction, kind), end + start
             if rule:
                 yield {"before": end - length, "inside": end - max(length // 2, 1), "after": end}[rule.place], rule
 
