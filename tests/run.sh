@@ -1,7 +1,7 @@
 #!/bin/bash
 # Runs the tests: run.sh UNIT_TEST_PROGRAMS... -- PYTEST_ARGUMENTS... (within with_postgres.sh, for the unit tests).
 # The last line of its output is "N passed, N failed, N skipped", over both kinds; it fails if a test failed.
-# TEST_JOBS: how many system tests run at a time (default: cores + 1, where python3-pytest-xdist is installed).
+# TEST_JOBS: how many system tests run at a time (default: cores + 3, since they mostly wait, where python3-pytest-xdist is installed).
 # TEST_UNIT_TIMEOUT: seconds that one unit test program may take (default 300).
 set -u
 
@@ -69,7 +69,7 @@ run_pgtap() {
 
 # run_system_tests WHAT BINARY PYTEST_ARGUMENTS...
 run_system_tests() {
-    local jobs=${TEST_JOBS:-$(($(nproc) + 1))} parallel=() status before=$failed
+    local jobs=${TEST_JOBS:-$(($(nproc) + 3))} parallel=() status before=$failed
     if [ "$jobs" -gt 1 ] && /usr/bin/python3 -c 'import xdist' 2>/dev/null; then
         parallel=(-n "$jobs" --dist loadfile)
     fi
