@@ -204,39 +204,35 @@ void lane_send_rows(struct lane *lane, struct batch_group *group, size_t first, 
         pg_execute(lane->pg, name, &lane->params.params, rows_inserted, statement);
 }
 
-// With the types in lane->params. False where the connection is lost.
-static bool prepare_extra(struct lane *lane, struct lane_extra *extra, const char *name,
-                          const char *sql)
+// With types and values in lane->params. False where the connection is lost.
+static bool send_extra(struct lane *lane, enum lane_extra_kind kind, const char *name,
+                       const char *sql)
 {
+    struct lane_extra *extra = &lane->extras[kind];
+    const struct pg_params *params = &lane->params.params;
     extra->lane = lane;
-    return pg_prepare(lane->pg, name, sql, &lane->params.params, extra_prepared, extra);
+    return (extra->prepared || pg_prepare(lane->pg, name, sql, params, extra_prepared, extra)) &&
+           pg_execute(lane->pg, name, params, lane_check, lane);
 }
 
 static bool send_rejects(struct lane *lane)
 {
-    static const char name[] = "reject";
-    struct lane_extra *extra = &lane->extras[LANE_REJECTS];
     if (lane->batch->reject_count == 0)
         return true;
     sql_encode_reject_types(&lane->params);
-    if (!extra->prepared && !prepare_extra(lane, extra, name, sql_insert_rejects()))
-        return false;
     sql_encode_rejects(&lane->params, lane->batch);
-    return pg_execute(lane->pg, name, &lane->params.params, lane_check, lane);
+    return send_extra(lane, LANE_REJECTS, "reject", sql_insert_rejects());
 }
 
 static bool send_exchanges(struct lane *lane, bool forget)
 {
     const struct batch *batch = lane->batch;
-    struct lane_extra *extra = &lane->extras[forget ? LANE_FORGET : LANE_STORE];
-    const char *name = forget ? "forget" : "store";
     if (batch->forget_count == (forget ? 0 : batch->exchange_count))
         return true;
     sql_encode_exchange_types(&lane->params, forget);
-    if (!extra->prepared && !prepare_extra(lane, extra, name, sql_exchanges(forget)))
-        return false;
     sql_encode_exchanges(&lane->params, batch, lane->epoch->writer, forget);
-    return pg_execute(lane->pg, name, &lane->params.params, lane_check, lane);
+    return send_extra(lane, forget ? LANE_FORGET : LANE_STORE, forget ? "forget" : "store",
+                      sql_exchanges(forget));
 }
 
 // What the batch was made of is gone with its commit, and nobody else has had it.
@@ -245,16 +241,12 @@ static bool send_entries(struct lane *lane)
     const struct batch *batch = lane->batch;
     if (batch->spool_to > 0) {
         sql_encode_spool(&lane->params, batch, lane->epoch->spool);
-        if ((!lane->extras[LANE_SPOOL].prepared &&
-             !prepare_extra(lane, &lane->extras[LANE_SPOOL], "spool", sql_advance_spool())) ||
-            !pg_execute(lane->pg, "spool", &lane->params.params, lane_check, lane))
+        if (!send_extra(lane, LANE_SPOOL, "spool", sql_advance_spool()))
             return false;
     }
     if (batch->taken_count > 0) {
         sql_encode_taken(&lane->params, batch);
-        if ((!lane->extras[LANE_TAKE].prepared &&
-             !prepare_extra(lane, &lane->extras[LANE_TAKE], "take", sql_take_rejects())) ||
-            !pg_execute(lane->pg, "take", &lane->params.params, lane_check, lane))
+        if (!send_extra(lane, LANE_TAKE, "take", sql_take_rejects()))
             return false;
     }
     return true;

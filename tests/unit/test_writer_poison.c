@@ -36,20 +36,6 @@ static unsigned send_all(struct rig *rig)
     return rig->way->syncs - before;
 }
 
-// With the name of the target's table for each @.
-static void run(struct rig *rig, const char *text, int target)
-{
-    char *sql = mem_strdup(text);
-    for (char *at; (at = strchr(sql, '@'));) {
-        char *longer = mem_printf("%.*stelemetry.%s%s", (int)(at - sql), sql,
-                                  rig->targets[target].table, at + 1);
-        free(sql);
-        sql = longer;
-    }
-    rig_run(rig->server, sql);
-    free(sql);
-}
-
 // 2 * log2(10000) + 2 = 28.6, beside the one that a good batch takes. The rows are sent while the
 // connection opens, so the count has some of its round trips too, or none.
 static void one_bad_row_costs_few_round_trips(void **state)
@@ -65,7 +51,7 @@ static void one_bad_row_costs_few_round_trips(void **state)
         struct rig *rig = rig_full(state, cases[i].target);
         char *fault =
             mem_printf("ALTER TABLE @ ADD CONSTRAINT lucky CHECK (n <> %d)", (int)cases[i].n);
-        run(rig, fault, cases[i].target);
+        rig_run_on(rig, fault, cases[i].target);
         free(fault);
         assert_in_range(send_all(rig), 10, 1 + 28);
         assert_int_equal(rig->verdicts[cases[i].n], VERDICT_REJECTED);
@@ -129,7 +115,7 @@ static void many_bad_rows_cost_few_round_trips(void **state)
             rig_setup(state);
         int target = targets[i % 2];
         struct rig *rig = rig_full(state, target);
-        run(rig, cases[i / 2].fault, target);
+        rig_run_on(rig, cases[i / 2].fault, target);
         assert_in_range(send_all(rig), 2, 1 + 28 + 14);
         for (uint64_t n = 0; n < ROWS; n++)
             if (rig->verdicts[n] != (n % 3 == 0 ? VERDICT_REJECTED : VERDICT_STORED))

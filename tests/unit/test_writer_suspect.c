@@ -23,20 +23,6 @@ static const char count_tries[] =
 static const char tries[] =
     "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM telemetry.tries";
 
-// With the name of the target's table for each @.
-static void run(struct rig *rig, const char *text, int target)
-{
-    char *sql = mem_strdup(text);
-    for (char *at; (at = strchr(sql, '@'));) {
-        char *longer = mem_printf("%.*stelemetry.%s%s", (int)(at - sql), sql,
-                                  rig->targets[target].table, at + 1);
-        free(sql);
-        sql = longer;
-    }
-    rig_run(rig->server, sql);
-    free(sql);
-}
-
 // Every third row has a note.
 static void feed(struct rig *rig, int target, const char *note)
 {
@@ -107,8 +93,8 @@ static void check_faults(void **state, const struct fault *faults, size_t count,
         struct rig *rig = rig_with(state, (struct writer_options){0});
         int target = targets[i % 2];
         if (*fault->table)
-            run(rig, fault->table, target);
-        run(rig, fault->fault, target);
+            rig_run_on(rig, fault->table, target);
+        rig_run_on(rig, fault->fault, target);
         feed(rig, target, "bad");
         long inserts = send_all(rig);
         if (inserts > HALVINGS + 8 ? together : !together)

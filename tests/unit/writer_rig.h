@@ -368,6 +368,20 @@ static inline int rig_setup(void **state)
     return 0;
 }
 
+// With the name of the target's table for each @.
+static inline void rig_run_on(struct rig *rig, const char *text, int target)
+{
+    char *sql = mem_strdup(text);
+    for (char *at; (at = strchr(sql, '@'));) {
+        char *longer = mem_printf("%.*stelemetry.%s%s", (int)(at - sql), sql,
+                                  rig->targets[target].table, at + 1);
+        free(sql);
+        sql = longer;
+    }
+    rig_run(rig->server, sql);
+    free(sql);
+}
+
 // Whatever a test did: all is given back, and the books balance.
 static inline int rig_teardown(void **state)
 {
