@@ -1,5 +1,4 @@
 """Whether the server keeps what it commits: sensorlogd looks at each connect, and says what weakens its promise."""
-import contextlib
 import os
 import shutil
 
@@ -9,26 +8,6 @@ from harness import cluster as postgresql
 from harness.daemon import run_command
 from harness.mappings import COUNT, count
 from harness.wait import wait_until
-
-
-@contextlib.contextmanager
-def server_settings(database, **settings):
-    """Of the whole server, by ALTER SYSTEM."""
-    try:
-        for name, value in settings.items():
-            database.query(f"ALTER SYSTEM SET {name} = '{value}'")
-        reload(database, settings)
-        yield
-    finally:
-        for name in settings:
-            database.query(f"ALTER SYSTEM RESET {name}")
-        reload(database)
-
-
-def reload(database, settings=()):
-    database.query("SELECT pg_reload_conf()")
-    for name in settings:
-        wait_until(lambda name=name: database.value(f"SHOW {name}") == settings[name], f"the setting {name}")
 
 
 def for_the_role(database, setting, value):
@@ -49,7 +28,7 @@ def connect_again(daemon, database):
 @pytest.fixture
 def safe(database):
     """A server that is as it should be; the tests' own has no need to write to the disk."""
-    with server_settings(database, fsync="on", full_page_writes="on"):
+    with database.server_settings(fsync="on", full_page_writes="on"):
         yield database
 
 
@@ -74,7 +53,7 @@ def test_a_server_that_does_not_write_to_the_disk(make_daemon, broker, safe, set
     """It is said when it is found, once until it changes, and when it is mended."""
     daemon = make_daemon(broker, [COUNT])
     broker.wait_subscribed()
-    with server_settings(safe, **{setting: "off"}):
+    with safe.server_settings(**{setting: "off"}):
         mark = connect_again(daemon, safe)
         daemon.log.wait_for("warning: postgres: " + said, mark)
         connect_again(daemon, safe)
@@ -82,8 +61,9 @@ def test_a_server_that_does_not_write_to_the_disk(make_daemon, broker, safe, set
         assert len(daemon.log.find("warning: postgres: " + said, mark)) == 1, "once"
         assert result.returncode == 0
         assert f"warning: database: {said}" in result.stderr
-    with server_settings(safe, fsync="on", full_page_writes="on"):
-        mark = connect_again(daemon, safe)
+        mark = daemon.log.mark()  # the last connection may look when all is well again
+    with safe.server_settings(fsync="on", full_page_writes="on"):
+        connect_again(daemon, safe)
         daemon.log.wait_for(f"no longer: {setting} is off", mark)
 
 
@@ -98,7 +78,7 @@ def test_a_commit_that_does_not_wait_for_the_standbys(make_daemon, broker, safe,
     broker.wait_subscribed()
     broker.wait_done(broker.route("count/1", count(1)))
     assert not daemon.log.find("synchronous_commit")
-    with server_settings(safe, synchronous_standby_names="nobody"):
+    with safe.server_settings(synchronous_standby_names="nobody"):
         mark = daemon.log.mark()
         for backend in safe.backends():
             safe.query("SELECT pg_terminate_backend(%s)", [backend])

@@ -145,9 +145,26 @@ def test_an_outage_of_the_upstream_loses_nothing(make_builtin, upstream, collect
     upstream.start()
     collector.wait_for("site/7/sensors/one", [b"one %d" % n for n in acknowledged])
     collector.wait_for("site/7/sensors/two", payloads(b"two", 100))
-    # In order, but for what was sent again.
-    firsts = list(dict.fromkeys(collector.payloads("site/7/sensors/two")))
-    assert firsts == payloads(b"two", 100)
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_an_outage_of_the_upstream_changes_no_order(make_builtin, broker, qos):
+    """Seen on the wire: what mosquitto 2.0.11 keeps for a subscriber that comes back may overtake what it has in flight."""
+    builtin = make_builtin(conf=section(broker))
+    connected(builtin)
+    publisher = builtin.client(5)
+    for n in range(300):
+        publisher.publish("sensors/a", b"a %d" % n, qos)
+        if n == 100:
+            broker.stop()
+        if n == 200:
+            broker.start()
+
+    def came():
+        return [entry.packet.payload for entry in broker.entries("PUBLISH")]
+
+    wait_until(lambda: len(set(came())) == 300, "all messages")
+    assert list(dict.fromkeys(came())) == payloads(b"a", 300), "in order, but for what was sent again"
 
 
 def test_kill_9_during_an_outage_loses_nothing(make_builtin, upstream, collect):

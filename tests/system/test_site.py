@@ -66,23 +66,11 @@ def one_batch(daemon, broker, database, topic, payload):
 # ---- a role's settings ----
 
 
-@contextlib.contextmanager
-def lazy_wal(database):
-    """What does not wait for its write-ahead log finds it written ten seconds later."""
-    database.query("ALTER SYSTEM SET wal_writer_delay = '10s'")
-    database.query("SELECT pg_reload_conf()")
-    wait_until(lambda: database.value("SHOW wal_writer_delay") == "10s", "the setting")
-    try:
-        yield
-    finally:
-        database.query("ALTER SYSTEM RESET wal_writer_delay")
-        database.query("SELECT pg_reload_conf()")
-
-
 def test_a_role_that_does_not_wait_for_the_disk(make_daemon, broker, cluster, database):
     """synchronous_commit = off: what is acknowledged is there after kill -9 of PostgreSQL nevertheless."""
     set_for_the_role(database, "synchronous_commit", "off")
-    with lazy_wal(database):
+    # What does not wait for its write-ahead log finds it written ten seconds later.
+    with database.server_settings(wal_writer_delay="10s"):
         daemon = make_daemon(broker, [COUNT])
         broker.wait_subscribed()
         for n in range(100):

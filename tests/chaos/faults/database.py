@@ -158,11 +158,8 @@ def read_only(site, chance):
         with _role_has(site, default_transaction_read_only="on"):
             yield chance.uniform(0, 1)
         return
-    site.database.query("ALTER SYSTEM SET default_transaction_read_only = on")
-    site.database.query("SELECT pg_reload_conf()")
-    yield chance.uniform(0, 1)
-    site.database.query("ALTER SYSTEM RESET default_transaction_read_only")
-    site.database.query("SELECT pg_reload_conf()")
+    with site.database.server_settings(default_transaction_read_only="on"):
+        yield chance.uniform(0, 1)
 
 
 def _ask_for_a_password(site):

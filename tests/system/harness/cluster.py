@@ -162,6 +162,29 @@ class Database:
         return self.value(f"SELECT count(*) FROM {table} WHERE {where}")
 
     @contextlib.contextmanager
+    def server_settings(self, **settings):
+        """Of the whole server, by ALTER SYSTEM, for new connections too; afterwards as they were."""
+        before = {name: self.value(f"SHOW {name}") for name in settings}
+        try:
+            self._set_server(settings)
+            yield
+        finally:
+            self._set_server(before)
+
+    def _set_server(self, settings):
+        loaded = self._settings_loaded()
+        for name, value in settings.items():
+            self.query(f"ALTER SYSTEM SET {name} = '{value}'")
+        self.query("SELECT pg_reload_conf()")
+        wait_until(lambda: self._settings_loaded() > loaded, "the server's settings to be loaded")
+
+    def _settings_loaded(self):
+        """When the postmaster did; the sessions that are there already may be ahead of it."""
+        with contextlib.closing(self.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT pg_conf_load_time()")
+            return cursor.fetchone()[0]
+
+    @contextlib.contextmanager
     def locked(self, *tables):
         """Another transaction that holds ACCESS EXCLUSIVE on the tables; .rollback() of the value lets go."""
         with contextlib.closing(self.connect()) as connection:
