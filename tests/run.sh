@@ -10,7 +10,7 @@ build=${BUILD:-$here/../build}
 # The stories that take the daemon through most of its code; the others differ in what is around it.
 sanitized=("$here"/system/test_{altimeter,ack_after_commit,bad_messages,subscriber,outage,types,explain,commands}.py
     "$here"/system/test_broker_{connect,session,will,publish,allowed,retained,subscribe,properties,flow,wire,acks}.py
-    "$here"/system/test_{broker_review,exchange,tls,websocket}.py)
+    "$here"/system/test_{broker_review,exchange,tls,websocket,reload}.py)
 passed=0 failed=0 skipped=0
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

@@ -207,8 +207,7 @@ bool broker_reload(struct broker *broker, const struct broker_options *options, 
     struct files files, before = {broker->accounts, broker->acl, broker->tls};
     if (!files_load(&files, options, before.tls != NULL, error))
         return false;
-    broker->options = options;
-    broker->source.name = options->name;
+    broker->options = options; // but the name of before stays: messages on their way have it
     broker->memory.limit = broker->unfinished.limit = options->memory;
     broker->sessions->limits = (struct session_limits){
         .subscriptions = options->subscriptions,

@@ -117,6 +117,23 @@ def test_rows_on_their_way_go_where_they_were_meant_to(make_site, database):
     assert database.count("telemetry.changing", "generation = 0") > 1
 
 
+def test_rejects_on_their_way_say_where_they_came_from(make_site, database):
+    site = make_site(COUNT)
+    load = Publisher(site.port, "count/1", lambda n: b"parsnips" if n % 2 else count(n))
+    load.publish_all(1)
+    site.daemon.reload()
+    wait_until(lambda: database.count("telemetry.count"), "the table")
+    with database.locked("telemetry.count"):
+        load.start()
+        wait_until(database.backends_waiting_for_a_lock, "a transaction in the way")
+        wait_until(lambda: site.daemon.metric("sensorlog_parts_pending", mapping="count") > 10, "messages that wait")
+        for _ in range(3):
+            site.daemon.reload()
+    sent = load.stop()
+    wait_once_each(database, "count", {n for n in sent if n % 2 == 0})
+    assert set(database.column("SELECT source FROM sensorlog.reject")) == {site.source}
+
+
 def test_filters_are_subscribed_and_unsubscribed(make_daemon, broker, database):
     """The scripted broker sees what is asked for: first the new, then away with the old, nothing of what stays."""
     daemon = make_daemon(broker, [COUNT, text_mapping("old", "old/+")])
