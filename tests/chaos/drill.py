@@ -156,7 +156,7 @@ def drill(cluster, database, site, publishers, seconds, patience=None):
     mark = log.mark()
     cluster.stop("immediate")
     stopped = time.monotonic()
-    log.wait_for("messages are kept in", mark, patience)
+    log.wait_for("messages are kept in|PostgreSQL is away", mark, patience)
     publishers.phase("outage")
     while time.monotonic() < stopped + seconds:
         watch.look()

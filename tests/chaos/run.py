@@ -20,8 +20,8 @@ from chaos.background import Background  # noqa: E402
 from chaos.life import Life, live  # noqa: E402
 from chaos.table import table  # noqa: E402
 
-_LIFE_SECONDS = 60, 60  # of a life, and for each of its faults: then it is interrupted where it hangs
-_PATIENCE = 600         # seconds without the end of a life
+_LIFE_SECONDS = 180, 60  # of a life, and for each of its faults: then it is interrupted where it hangs
+_PATIENCE = 600          # seconds without the end of a life
 
 
 # One of the processes that lives are lived in.

@@ -245,7 +245,7 @@ class Load:
 
     def _wait(self, predicate, what):
         """With no more patience once something has gone wrong."""
-        wait_until(lambda: predicate() or self.violations, what)
+        wait_until(lambda: predicate() or self.violations, what, progress=lambda: (self.published, self.progress))
         assert not self.violations, self.violations
 
     def go(self):

@@ -177,7 +177,8 @@ class Site:
         """Until nothing is on its way any more: a message behind all others has arrived, and the books are closed."""
         self.load.rest()
         self._mark()
-        wait_until(self._nothing_pending, "all that has arrived to have its verdict and to be forgotten, and the spool to be empty")
+        wait_until(self._nothing_pending, "all that has arrived to have its verdict and to be forgotten, and the spool to be empty",
+                   progress=self._settled)
         self.daemon.look()
 
     def _mark(self):
@@ -188,14 +189,19 @@ class Site:
             marker.credit = 1
             wait_until(lambda: marker.credit == 0 and marker.settled, "the last message's PUBACK")
             with contextlib.suppress(TimedOut):
-                return wait_until(lambda: self._marked(first), "the last message's row", interval=0.02,
-                                  timeout=2 if self.fault.broker_loses else None)
+                if self.fault.broker_loses:
+                    return wait_until(lambda: self._marked(first), "the last message's row", timeout=2, interval=0.02)
+                return wait_until(lambda: self._marked(first), "the last message's row", interval=0.02, progress=self._settled)
         raise TimedOut("the last message's row is not there")
 
     def _marked(self, first):
         return self.database.query("SELECT 1 FROM telemetry.reading WHERE sensor = 'marker' AND n >= %s UNION ALL"
                                    " SELECT 1 FROM sensorlog.reject WHERE topic = 'reading/marker' AND id > %s",
                                    [first, self._last_reject])
+
+    def _settled(self):
+        """How many messages have their verdict."""
+        return self.daemon.metrics().total("sensorlog_messages_total")
 
     def _nothing_pending(self):
         books = self.daemon.metrics()

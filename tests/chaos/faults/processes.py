@@ -4,6 +4,7 @@ import os
 import signal
 
 from harness.processes import children
+from harness.wait import wait_until
 
 from ..fault import fault
 
@@ -71,9 +72,15 @@ def postgres_stop(site, chance):
 @fault(breaks="postgres")
 def postgres_kill_backend(site, chance):
     """kill -9 of one of the daemon's server processes: PostgreSQL ends all others, and recovers."""
-    with contextlib.suppress(ProcessLookupError, IndexError):
-        os.kill(chance.choice(site.database.backends()), signal.SIGKILL)
+    backends = site.database.backends()
+    killed = chance.choice(backends) if backends else None
+    if killed:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(killed, signal.SIGKILL)
     yield chance.uniform(0, 0.3)
+    # It takes connections until it has noticed, and then none until it has recovered.
+    wait_until(lambda: not os.path.exists(f"/proc/{killed}"), "PostgreSQL to notice")
+    site.cluster.wait_up()
 
 
 @fault(breaks="postgres")

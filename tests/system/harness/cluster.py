@@ -69,6 +69,10 @@ class Cluster:
             return
         self._process = Process("PostgreSQL", [f"{_bindir()}/postgres", "-D", self._data], user=self.user,
                                 last_signal=signal.SIGQUIT, log=self.log, env={**os.environ, **self.environment})
+        self.wait_up()
+
+    def wait_up(self):
+        """Until it takes connections."""
         wait_until(self._answers, "PostgreSQL to take connections")
 
     def _answers(self):
