@@ -12,7 +12,7 @@
 #include "commands.h"
 #include "conf/scalar.h"
 #include "configuration.h"
-#include "store/spool_look.h"
+#include "spool/spool_look.h"
 
 enum { GROUPS_MAX = 30, LEVELS = 2, TOPIC_SHOWN = 120, PAYLOAD_SHOWN = 60 };
 

@@ -2,7 +2,7 @@
 #include <inttypes.h>
 
 #include "daemon.h"
-#include "store/spool_file.h"
+#include "spool/spool_file.h"
 
 static void metric_help(FILE *out, const char *name, const char *type, const char *help)
 {

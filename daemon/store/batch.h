@@ -7,9 +7,9 @@
 
 #include "base/list.h"
 #include "base/mem.h"
+#include "core/exchange_set.h"
 #include "core/message.h"
 #include "core/row.h"
-#include "store/exchange_set.h"
 #include "store/target.h"
 
 // The rows of one target, in order of arrival.

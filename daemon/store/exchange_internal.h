@@ -1,9 +1,9 @@
 // What the writer keeps of QoS 2 identifiers; for writer.c and exchange.c alone.
 #pragma once
 
+#include "core/exchange_set.h"
 #include "store/batch.h"
 #include "store/exchange.h"
-#include "store/exchange_set.h"
 
 struct exchanges {
     bool known;                 // what PostgreSQL has

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "spool/spool_file.h"
 #include "store/exchange_internal.h"
-#include "store/spool_file.h"
 #include "store/writer_internal.h"
 
 // What goes on when the file's word on an identifier is durable.

@@ -7,8 +7,8 @@
 
 #include "base/loop.h"
 #include "base/worker.h"
+#include "core/exchange_set.h"
 #include "store/batch.h"
-#include "store/exchange_set.h"
 #include "store/sqlstate.h"
 
 struct lane;

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "base/failpoint.h"
+#include "spool/spool_file.h"
 #include "store/lane_internal.h"
-#include "store/spool_file.h"
 
 enum { EPOCH_RETRY_MS = 1000 };
 

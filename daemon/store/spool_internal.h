@@ -3,9 +3,9 @@
 #pragma once
 
 #include "base/log.h"
+#include "spool/spool_file.h"
+#include "spool/spool_queue.h"
 #include "store/spool.h"
-#include "store/spool_file.h"
-#include "store/spool_queue.h"
 #include "store/writer_spool.h"
 
 struct spool {

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "store/spool_file.h"
+#include "spool/spool_file.h"
 #include "store/writer_internal.h"
 
 // With the writer's name: of two boxes with copies of one file each has a sequence of its own.

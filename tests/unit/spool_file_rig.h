@@ -11,7 +11,7 @@
 #include "base/mem.h"
 #include "core/message.h"
 #include "disk_faults.h"
-#include "store/spool_file.h"
+#include "spool/spool_file.h"
 
 enum { READ_MAX = 8192 };
 

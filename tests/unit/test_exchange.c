@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
+#include "core/exchange_set.h"
 #include "store/exchange.h"
-#include "store/exchange_set.h"
 #include "writer_rig.h"
 
 enum { SESSION = 1001, TOLD_MAX = 64 };

@@ -9,9 +9,9 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "spool/spool_queue.h"
 #include "store/batch.h"
 #include "store/outage.h"
-#include "store/spool_queue.h"
 
 struct rig {
     struct message_source source;

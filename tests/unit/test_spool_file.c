@@ -7,8 +7,8 @@
 #include <cmocka.h>
 
 #include "base/log.h"
+#include "spool/spool_look.h"
 #include "spool_file_rig.h"
-#include "store/spool_look.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 

@@ -10,8 +10,8 @@
 #include <sys/statvfs.h>
 
 #include "base/log.h"
+#include "spool/spool_file_internal.h"
 #include "spool_file_rig.h"
-#include "store/spool_file_internal.h"
 
 enum { MIB = 1 << 20 };
 

@@ -1,5 +1,5 @@
 // The disk thread's half of the spool's file.
-#include "store/spool_jobs.h"
+#include "spool/spool_jobs.h"
 
 #include <sqlite3.h>
 #include <stdlib.h>

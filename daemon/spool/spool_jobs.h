@@ -9,8 +9,8 @@
 #include "base/list.h"
 #include "base/loop.h"
 #include "base/mem.h"
-#include "store/spool_record.h"
-#include "store/spool_schema.h"
+#include "spool/spool_record.h"
+#include "spool/spool_schema.h"
 
 // What entries that went had, and which is the first now; the same when it is done again.
 struct spool_cut {

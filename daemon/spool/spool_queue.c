@@ -1,5 +1,5 @@
 // The messages that the spool has taken and not let go yet.
-#include "store/spool_queue.h"
+#include "spool/spool_queue.h"
 
 #include <stdlib.h>
 #include <string.h>

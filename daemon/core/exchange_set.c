@@ -1,5 +1,5 @@
 // A set of QoS 2 identifiers: a hash table with linear probing.
-#include "store/exchange_set.h"
+#include "core/exchange_set.h"
 
 #include <stdlib.h>
 

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "store/spool_file.h"
+#include "spool/spool_file.h"
 
 struct spool_look;
 

@@ -4,7 +4,7 @@
 
 #include "base/mem.h"
 #include "disk/disk_file.h"
-#include "store/spool_file_internal.h"
+#include "spool/spool_file_internal.h"
 
 typedef void row_fn(struct spool_file *file, sqlite3_stmt *row);
 

@@ -8,7 +8,7 @@
 #include "base/bytes.h"
 #include "base/mem.h"
 #include "core/message.h"
-#include "store/spool_file.h"
+#include "spool/spool_file.h"
 
 enum spool_field {
     SPOOL_ORIGIN,

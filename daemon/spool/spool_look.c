@@ -1,6 +1,6 @@
 // Reading the spool's file beside a daemon. The connection is read-only, leaves the log as it is,
 // and has a read transaction for one piece alone.
-#include "store/spool_look.h"
+#include "spool/spool_look.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 #include "base/mem.h"
-#include "store/spool_record.h"
-#include "store/spool_schema.h"
+#include "spool/spool_record.h"
+#include "spool/spool_schema.h"
 
 enum { PIECE = 1000, BUSY_MS = 5000 };
 

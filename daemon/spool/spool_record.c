@@ -1,9 +1,9 @@
 // Messages into records and back.
-#include "store/spool_record.h"
+#include "spool/spool_record.h"
 
 #include <string.h>
 
-#include "store/spool_schema.h"
+#include "spool/spool_schema.h"
 
 enum { FLAG_QOS = 3, FLAG_DUP = 4, FLAG_RETAIN = 8, FLAG_UNSURE = 16, FLAGS = 31 };
 

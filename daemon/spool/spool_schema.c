@@ -1,10 +1,10 @@
 // The tables of the spool's file. STRICT, with checks, so that a damaged file is seen; no check is
 // narrower than what the daemon can write.
-#include "store/spool_schema.h"
+#include "spool/spool_schema.h"
 
 #include <sqlite3.h>
 
-#include "store/spool_record.h"
+#include "spool/spool_record.h"
 
 static const char version_1[] =
     "CREATE TABLE spool ("

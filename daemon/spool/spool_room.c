@@ -1,6 +1,6 @@
 // The bound of the spool's file, lower where the disk has less room: found by asking the file
 // system from time to time, since messages come faster than it can be asked.
-#include "store/spool_room.h"
+#include "spool/spool_room.h"
 
 #include <sys/stat.h>
 #include <sys/statvfs.h>

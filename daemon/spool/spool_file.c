@@ -1,6 +1,6 @@
 // The spool's file: entries that come, are read and go. What is in the file is counted here, by the
 // loop; the disk's thread says what went.
-#include "store/spool_file.h"
+#include "spool/spool_file.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 
 #include "base/failpoint.h"
 #include "base/mem.h"
-#include "store/spool_file_internal.h"
+#include "spool/spool_file_internal.h"
 
 enum { CUT_CHUNK = 5000 }; // entries that are deleted at once: what is put meanwhile waits so long
 

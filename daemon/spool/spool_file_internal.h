@@ -1,11 +1,11 @@
 // The spool's file as its own files share it.
 #pragma once
 
+#include "core/exchange_set.h"
 #include "disk/disk.h"
-#include "store/exchange_set.h"
-#include "store/spool_file.h"
-#include "store/spool_jobs.h"
-#include "store/spool_room.h"
+#include "spool/spool_file.h"
+#include "spool/spool_jobs.h"
+#include "spool/spool_room.h"
 
 struct spool_file {
     struct disk *disk;

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "store/spool_file_internal.h"
+#include "spool/spool_file_internal.h"
 
 // ---- doubts ----
 
