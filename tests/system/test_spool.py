@@ -376,6 +376,7 @@ def test_somebody_else_has_stored_some(make_builtin, cluster, database):
     site = make_builtin(database, [COUNT], conf={"spool": SPOOL, "batch": {"max_rows": 100}})
     sensor = site.client(4)
     publish_all(sensor, 0, 1)
+    database.query(f"ALTER DATABASE {database.name} CONNECTION LIMIT 0")  # which its superuser has not
     cluster.stop()
     wait_state(site.daemon, KEEPING)
     publish_all(sensor, 1, 1001)
@@ -383,10 +384,10 @@ def test_somebody_else_has_stored_some(make_builtin, cluster, database):
     with contextlib.closing(database.connect()) as other, other.cursor() as cursor:
         other.autocommit = False
         cursor.execute("LOCK TABLE telemetry.count")
-        if site.daemon.metric("sensorlog_spool_drained_total") == 0:
-            wait_until(database.backends_waiting_for_a_lock, "the drain to wait for the lock")
-            cursor.execute("INSERT INTO sensorlog.spool_progress (spool, seq, at) VALUES (%s, 500, now())",
-                           [spool_id(site.daemon)])
+        database.query(f"ALTER DATABASE {database.name} CONNECTION LIMIT -1")
+        wait_until(database.backends_waiting_for_a_lock, "the drain to wait for the lock")
+        cursor.execute("INSERT INTO sensorlog.spool_progress (spool, seq, at) VALUES (%s, 500, now())",
+                       [spool_id(site.daemon)])
         other.commit()
     wait_direct(site.daemon)
     site.daemon.log.wait_for("PostgreSQL has other entries of it than expected")

@@ -224,13 +224,18 @@ def table_made_anew(site, chance):
     site.daemon.start()
     wait_until(lambda: site.database.value("SELECT to_regclass(%s)", [table]), f"{table} to be made anew")
     yield chance.uniform(0, 0.3)
-    wait_until(lambda: _put_in_again(site, table), "the partitions to be made anew", interval=0.05)
+    _put_in_again(site, "public.gone", table)
     change(site, "DROP TABLE public.gone CASCADE")
 
 
-def _put_in_again(site, table):
+def _put_in_again(site, gone, table):
+    """What was in it, once the daemon has made the partitions."""
+    wait_until(lambda: _put(site, gone, table), "the partitions to be made anew", interval=0.05)
+
+
+def _put(site, gone, table):
     try:
-        change(site, f"INSERT INTO {table} SELECT * FROM public.gone ON CONFLICT DO NOTHING")
+        change(site, f"INSERT INTO {table} SELECT * FROM {gone} ON CONFLICT DO NOTHING")
         return True
     except psycopg2.errors.CheckViolation:  # no partition
         return False
@@ -260,8 +265,8 @@ def partition_detached(site, chance):
                                               " WHERE inhparent = %s::regclass ORDER BY 1", [table]))
     change(site, f"ALTER TABLE {table} DETACH PARTITION {part}", f"ALTER TABLE {part} RENAME TO detached")
     yield chance.uniform(0, 1)
-    change(site, f"INSERT INTO {table} SELECT * FROM telemetry.detached ON CONFLICT DO NOTHING",
-           "DROP TABLE telemetry.detached")
+    _put_in_again(site, "telemetry.detached", table)
+    change(site, "DROP TABLE telemetry.detached")
 
 
 @fault(breaks="postgres", rejects=True)
