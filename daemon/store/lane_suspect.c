@@ -68,8 +68,9 @@ static void told_how(void *arg, const struct pg_result *result)
     lane_note(lane, statement->group, result);
     if (result->ok && result->rows > 0 &&
         sql_encode_rows(&lane->params, statement->group, &rows, false) > 0) {
-        char *sql =
-            sql_suspects(statement->group->target, pg_value(result, 0, 0), pg_value(result, 0, 1));
+        const struct sql_fault fault = fault_of(lane);
+        char *sql = sql_suspects(statement->group->target, &fault, pg_value(result, 0, 0),
+                                 pg_value(result, 0, 1));
         lane->isolation.no_suspects = false;
         pg_query(lane->pg, sql, &lane->params.params, answered, statement);
         free(sql);

@@ -3,7 +3,8 @@
 // A row that is refused by such an answer is never inserted, so the answer has to be what the
 // INSERT would have said. It is where nothing comes between the values that are sent and the
 // constraint, and the constraint sees nothing but those values: then its expression is evaluated
-// over them, as the types that the table has.
+// over them, as the types that the table has. A foreign key sees another table too, which no row of
+// this one changes.
 #include "store/sql_suspect.h"
 
 #include <stdio.h>
@@ -12,14 +13,22 @@
 
 #include "base/memtext.h"
 #include "store/pg.h"
+#include "store/sql_text.h"
 
 #define DETAIL_LENGTH "500" // characters
 #define VALUE_LENGTH "64"   // characters of each value, as PostgreSQL has it
 
+static const char check[] = "23514", not_null[] = "23502", foreign_key[] = "23503";
+
+static bool is(const struct sql_fault *fault, const char *sqlstate)
+{
+    return strcmp(fault->sqlstate, sqlstate) == 0;
+}
+
 bool sql_may_suspect(const struct sql_fault *fault)
 {
-    return (strcmp(fault->sqlstate, "23514") == 0 && *fault->constraint) ||
-           (strcmp(fault->sqlstate, "23502") == 0 && *fault->column);
+    return is(fault, not_null) ? *fault->column
+                               : (is(fault, check) || is(fault, foreign_key)) && *fault->constraint;
 }
 
 static void put_literal(FILE *out, const char *text)
@@ -87,6 +96,51 @@ static void put_fault_of_constraint(FILE *out, const char *constraint)
     fputs(")", out);
 }
 
+// Of a reference: r."a" IS NULL OR r."b" IS NULL by MATCH SIMPLE, AND by MATCH FULL; and
+// parent."x" = r."a" AND parent."y" = r."b", where both are of one type and with its collation.
+static const char pairs[] =
+    " CROSS JOIN LATERAL (SELECT count(*), pg_catalog.string_agg(pg_catalog.format("
+    "'r.%I IS NULL', written.attname), CASE con.confmatchtype WHEN 'f' THEN ' AND ' ELSE ' OR '"
+    " END), pg_catalog.string_agg(pg_catalog.format('parent.%I OPERATOR(%I.%s) r.%I', a.attname,"
+    " os.nspname, o.oprname, written.attname), ' AND ')"
+    " FROM unnest(con.conkey, con.confkey, con.conpfeqop) AS k(own, other, operator)"
+    " JOIN written ON written.attnum = k.own"
+    " JOIN pg_catalog.pg_attribute a ON a.attrelid = con.confrelid AND a.attnum = k.other"
+    " AND a.atttypid = written.type"
+    " JOIN pg_catalog.pg_type t ON t.oid = a.atttypid AND t.typcollation = a.attcollation"
+    " JOIN pg_catalog.pg_operator o ON o.oid = k.operator"
+    " JOIN pg_catalog.pg_namespace os ON os.oid = o.oprnamespace) AS pairs(count, nulls, equal)";
+
+// The constraint looks with the eyes of the parent's owner, from whom policies hide nothing. A row
+// of the same table, or a trigger, may bring what another row refers to.
+static const char certain_reference[] =
+    " AND pairs.count = pg_catalog.cardinality(con.conkey)"
+    " AND parent.relkind IN ('r', 'p') AND NOT parent.relrowsecurity"
+    " AND coalesce(pg_catalog.to_jsonb(con) ->> 'conenforced', 'true') = 'true'"
+    " AND coalesce(pg_catalog.to_jsonb(con) ->> 'conperiod', 'false') = 'false'"
+    " AND con.confrelid NOT IN (SELECT oid FROM relation)"
+    " AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid IN"
+    " (SELECT oid FROM relation) AND NOT t.tgisinternal AND t.tgtype & 4 = 4" // INSERT
+    " AND t.tgtype & 3 <> 0))"; // FOR EACH ROW, or BEFORE
+
+static void put_fault_of_reference(FILE *out, const char *constraint)
+{
+    fputs(", fault AS (SELECT pg_catalog.format('(%s OR EXISTS (SELECT FROM %s%I.%I AS parent"
+          " WHERE %s))', pairs.nulls, CASE parent.relkind WHEN 'r' THEN 'ONLY ' END, ns.nspname,"
+          " parent.relname, pairs.equal) AS good, con.conkey AS keys, NULL AS alias,"
+          " pg_catalog.format('insert or update on table \"%s\" violates foreign key constraint"
+          " \"%s\"', target.relname, con.conname) AS accusation, NULL::oid AS oid,"
+          " NULL::oid AS own, NULL::pg_node_tree AS conbin"
+          " FROM target JOIN pg_catalog.pg_constraint con ON con.conrelid = target.oid"
+          " JOIN pg_catalog.pg_class parent ON parent.oid = con.confrelid"
+          " JOIN pg_catalog.pg_namespace ns ON ns.oid = parent.relnamespace",
+          out);
+    fputs(pairs, out);
+    fputs(" WHERE con.contype = 'f' AND con.conname = ", out);
+    put_literal(out, constraint);
+    fputs(certain_reference, out);
+}
+
 static void put_fault_of_column(FILE *out, const char *column)
 {
     fputs(", fault AS (SELECT pg_catalog.format('%I IS NOT NULL', attname) AS good,"
@@ -124,13 +178,16 @@ char *sql_suspicion(const struct target *target, const struct sql_fault *fault)
     memtext_open(&text);
     put_target(text.out, target);
     put_written(text.out, target);
-    if (strcmp(fault->sqlstate, "23514") == 0)
-        put_fault_of_constraint(text.out, fault->constraint);
-    else
-        put_fault_of_column(text.out, fault->column);
     fputs(", relation AS (SELECT oid FROM target UNION SELECT p.relid FROM target,"
-          " pg_catalog.pg_partition_tree(target.oid) AS p)"
-          " SELECT pg_catalog.format('(SELECT NOT (%s) FROM (SELECT %s) AS r)', good,"
+          " pg_catalog.pg_partition_tree(target.oid) AS p)",
+          text.out);
+    if (is(fault, check))
+        put_fault_of_constraint(text.out, fault->constraint);
+    else if (is(fault, not_null))
+        put_fault_of_column(text.out, fault->column);
+    else
+        put_fault_of_reference(text.out, fault->constraint);
+    fputs(" SELECT pg_catalog.format('(SELECT NOT (%s) FROM (SELECT %s) AS r)', good,"
           " (SELECT pg_catalog.string_agg(pg_catalog.format('input.%I::%s AS %I', attname,"
           " pg_catalog.format_type(type, typmod), coalesce(alias, attname)), ', ')"
           " FROM written WHERE attnum = ANY (keys))), accusation FROM fault",
@@ -167,7 +224,16 @@ static void put_failing_row(FILE *out, const struct target *target)
     fputs("], ', ', 'null') || ').'", out);
 }
 
-char *sql_suspects(const struct target *target, const char *condition, const char *accusation)
+// A row whose key is there is none for a reference: it would not be inserted.
+static void put_new_keys(FILE *out, const struct target *target)
+{
+    char *keys = sql_new_keys(target);
+    fprintf(out, " AND \"#\" IN (%s)", keys);
+    free(keys);
+}
+
+char *sql_suspects(const struct target *target, const struct sql_fault *fault,
+                   const char *condition, const char *accusation)
 {
     struct memtext text;
     memtext_open(&text);
@@ -180,6 +246,9 @@ char *sql_suspects(const struct target *target, const char *condition, const cha
         fprintf(text.out, "unnest($%zu::%s[]), ", i + 1, column_type_name(target->columns[i].type));
     fputs("generate_series(1, cardinality($1))) AS input(", text.out);
     put_names(text.out, target, "", "");
-    fprintf(text.out, ", \"#\") WHERE %s ORDER BY \"#\"", condition);
+    fprintf(text.out, ", \"#\") WHERE %s", condition);
+    if (is(fault, foreign_key) && target->key_count > 0)
+        put_new_keys(text.out, target);
+    fputs(" ORDER BY \"#\"", text.out);
     return memtext_close(&text);
 }

@@ -12,10 +12,11 @@ struct sql_fault {
 };
 
 // Whether it may be known beforehand who else is at fault: a CHECK constraint of the table or of a
-// column's domain, or NOT NULL.
+// column's domain, NOT NULL, or a foreign key.
 bool sql_may_suspect(const struct sql_fault *fault);
 // How to ask: a row of (condition, accusation) for sql_suspects, or none where the answer would not
 // be certain.
 char *sql_suspicion(const struct target *target, const struct sql_fault *fault);
 // Those of the rows that are refused, (ordinal, detail), in order. The columns' arrays are $1...
-char *sql_suspects(const struct target *target, const char *condition, const char *accusation);
+char *sql_suspects(const struct target *target, const struct sql_fault *fault,
+                   const char *condition, const char *accusation);

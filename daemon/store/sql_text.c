@@ -85,6 +85,19 @@ static void put_input(FILE *out, const struct target_column *column)
         fprintf(out, "::%s", column->live_type);
 }
 
+// As the table would have it.
+static void put_key(FILE *out, const struct target *target)
+{
+    const char *separator = "";
+    for (size_t i = 0; i < target->column_count; i++) {
+        if (!target->columns[i].key)
+            continue;
+        fputs(separator, out);
+        put_input(out, &target->columns[i]);
+        separator = ", ";
+    }
+}
+
 static void put_input_alias(FILE *out, const struct target *target, bool key_only)
 {
     fputs(" AS input(", out);
@@ -108,13 +121,8 @@ static void put_input_keys(FILE *out, const struct target *target)
         return;
     }
     fputs("(SELECT ", out);
-    for (size_t i = 0; i < target->column_count; i++) {
-        if (!target->columns[i].key)
-            continue;
-        put_input(out, &target->columns[i]);
-        fputs(", ", out);
-    }
-    fputs("\"#\" FROM ", out);
+    put_key(out, target);
+    fputs(", \"#\" FROM ", out);
     put_input_rows(out, target, true);
     fputs(")", out);
     put_input_alias(out, target, true);
@@ -199,6 +207,22 @@ static void put_compared(FILE *out, const struct target *target, const char *sep
     }
 }
 
+static void put_on_key(FILE *out, const struct target *target)
+{
+    const char *separator = "";
+    fputs(" AS stored ON ", out);
+    for (size_t i = 0; i < target->column_count; i++) {
+        const struct target_column *column = &target->columns[i];
+        if (!column->key)
+            continue;
+        fprintf(out, "%sstored.", separator);
+        pg_put_identifier(out, column->name);
+        fputs(" = ", out);
+        put_input(out, column);
+        separator = " AND ";
+    }
+}
+
 // A statement of its own, after the INSERT: its snapshot has what others have committed meanwhile,
 // and what this transaction has stored.
 char *sql_compare(const struct target *target)
@@ -211,21 +235,27 @@ char *sql_compare(const struct target *target)
     put_input_rows(text.out, target, false);
     fputs(" JOIN ", text.out);
     put_table(text.out, target);
-    fputs(" AS stored ON ", text.out);
-    const char *separator = "";
-    for (size_t i = 0; i < target->column_count; i++) {
-        const struct target_column *column = &target->columns[i];
-        if (!column->key)
-            continue;
-        fprintf(text.out, "%sstored.", separator);
-        pg_put_identifier(text.out, column->name);
-        fputs(" = ", text.out);
-        put_input(text.out, column);
-        separator = " AND ";
-    }
+    put_on_key(text.out, target);
     fputs(" WHERE ", text.out);
     put_compared(text.out, target, " OR ", put_distinct);
     fputs(" ORDER BY \"#\"", text.out);
+    return memtext_close(&text);
+}
+
+char *sql_new_keys(const struct target *target)
+{
+    struct memtext text;
+    memtext_open(&text);
+    fputs("SELECT min(\"#\") FROM ", text.out);
+    put_input_rows(text.out, target, true);
+    fputs(" LEFT JOIN ", text.out);
+    put_table(text.out, target);
+    put_on_key(text.out, target);
+    fputs(" GROUP BY ", text.out);
+    put_key(text.out, target);
+    fputs(" HAVING count(*) = 1 AND count(stored.", text.out);
+    pg_put_identifier(text.out, target->columns[0].name);
+    fputs(") = 0", text.out);
     return memtext_close(&text);
 }
 

@@ -15,6 +15,9 @@ char *sql_insert(const struct target *target, bool keyed);
 // Which of the rows, by ordinal, differ from those that the table has under the same key, and in
 // what.
 char *sql_compare(const struct target *target);
+// The ordinals of those whose key nothing else has, in the table or among the rows. For a target
+// with a key.
+char *sql_new_keys(const struct target *target);
 
 // How the rows are tried one by one: within the server, each under a savepoint of its own. Three
 // statements: the rows as a cursor, the attempt, the answer. Those that do not go come back as

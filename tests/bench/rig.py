@@ -47,29 +47,29 @@ SENSORS_IN_FLIGHT = 1000 # of a sensor, so that what is gathered during a commit
 FILES = 12000            # open ones, for ten thousand connections
 
 
-# What refuses half of the rows that sink sends to the table, and what ends that.
-def check(table):
-    return (f'ALTER TABLE telemetry.{table} ADD CONSTRAINT good CHECK ({VALUES[table]} >= 500)',
+# What refuses this share of the rows that sink sends to the table, and what ends that.
+def check(table, share):
+    return (f'ALTER TABLE telemetry.{table} ADD CONSTRAINT good CHECK ({VALUES[table]} >= {1000 * share})',
             f'ALTER TABLE telemetry.{table} DROP CONSTRAINT good')
 
 
-def check_behind_trigger(table):
-    return (f"""{check(table)[0]};
+def check_behind_trigger(table, share):
+    return (f"""{check(table, share)[0]};
                 CREATE FUNCTION mend() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
                 CREATE TRIGGER mend BEFORE INSERT ON telemetry.{table} FOR EACH ROW EXECUTE FUNCTION mend()""",
-            f'{check(table)[1]}; DROP FUNCTION mend CASCADE')
+            f'{check(table, share)[1]}; DROP FUNCTION mend CASCADE')
 
 
-def trigger(table):
+def trigger(table, share):
     return (f"""CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-                BEGIN IF NEW.{VALUES[table]} < 500 THEN RAISE 'too low'; END IF; RETURN NULL; END $$;
+                BEGIN IF NEW.{VALUES[table]} < {1000 * share} THEN RAISE 'too low'; END IF; RETURN NULL; END $$;
                 CREATE TRIGGER refuse AFTER INSERT ON telemetry.{table} FOR EACH ROW EXECUTE FUNCTION refuse()""",
             'DROP FUNCTION refuse CASCADE')
 
 
-def foreign_key(table):
+def foreign_key(table, share):
     return (f"""CREATE TABLE known (sensor text PRIMARY KEY);
-                INSERT INTO known SELECT generate_series(0, 49);
+                INSERT INTO known SELECT generate_series(0, {round(100 * (1 - share)) - 1});
                 ALTER TABLE telemetry.{table} ADD FOREIGN KEY (sensor) REFERENCES known""",
             'DROP TABLE known CASCADE')
 
@@ -243,8 +243,7 @@ level = warning
     def refuse(self, percent, batches, table='altimeter'):
         """Seconds per batch of 10,000 rows fed from memory, of which a CHECK refuses so many (None: one)."""
         least = percent * 10 if percent is not None else 0.017 # of 10,000 at random from 0 to 1,000; sink's are always the same
-        return self.refuse_by(f'ALTER TABLE telemetry.{table} ADD CONSTRAINT good CHECK ({VALUES[table]} >= {least})',
-                              f'ALTER TABLE telemetry.{table} DROP CONSTRAINT good', 1 if percent is None else batches,
+        return self.refuse_by(*check(table, least / 1000), 1 if percent is None else batches,
                               1e-4 if percent is None else percent / 100, table)
 
     def refuse_by(self, fault, cure, batches, expected, table):

@@ -12,13 +12,14 @@
 
 enum { ROWS = 300, HALVINGS = 2 * 9 };
 
-// A statement's trigger, which a sequence takes nothing back of.
+// A statement's trigger, which a sequence takes nothing back of: BEFORE, or AFTER those that do not
+// fail.
 static const char count_tries[] =
     "CREATE SEQUENCE telemetry.tries;"
     "CREATE FUNCTION telemetry.count() RETURNS trigger LANGUAGE plpgsql AS"
     " $$ BEGIN PERFORM nextval('telemetry.tries'); RETURN NULL; END $$;"
-    "CREATE TRIGGER count BEFORE INSERT ON telemetry.plain EXECUTE FUNCTION telemetry.count();"
-    "CREATE TRIGGER count BEFORE INSERT ON telemetry.keyed EXECUTE FUNCTION telemetry.count()";
+    "CREATE TRIGGER count %1$s INSERT ON telemetry.plain EXECUTE FUNCTION telemetry.count();"
+    "CREATE TRIGGER count %1$s INSERT ON telemetry.keyed EXECUTE FUNCTION telemetry.count()";
 
 static const char tries[] =
     "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM telemetry.tries";
@@ -33,13 +34,20 @@ static void feed(struct rig *rig, int target, const char *note)
 }
 
 // The INSERTs that it takes.
-static long send_all(struct rig *rig)
+static long send_counting(struct rig *rig, const char *when)
 {
-    rig_run(rig->server, count_tries);
+    char *sql = mem_printf(count_tries, when);
+    rig_run(rig->server, sql);
+    free(sql);
     writer_start(rig->writer);
     rig_wait_all(rig);
     assert_int_equal(writer_counters(rig->writer)->commits, 1);
     return rig_number(rig->server, tries);
+}
+
+static long send_all(struct rig *rig)
+{
+    return send_counting(rig, "BEFORE");
 }
 
 // The rows that PostgreSQL, asked one by one, would refuse are refused, by the constraint that it
@@ -83,6 +91,12 @@ struct fault {
     const char *detail; // of each reject, or NULL
 };
 
+// A trigger before a statement may bring what a reference needs, so it is not known who lacks it.
+static const char *moment(const struct fault *fault)
+{
+    return strcmp(fault->sqlstate, "23503") == 0 ? "AFTER" : "BEFORE";
+}
+
 static void check_faults(void **state, const struct fault *faults, size_t count, bool together)
 {
     static const int targets[] = {PLAIN, KEYED};
@@ -96,7 +110,7 @@ static void check_faults(void **state, const struct fault *faults, size_t count,
             rig_run_on(rig, fault->table, target);
         rig_run_on(rig, fault->fault, target);
         feed(rig, target, "bad");
-        long inserts = send_all(rig);
+        long inserts = send_counting(rig, moment(fault));
         if (inserts > HALVINGS + 8 ? together : !together)
             fail_msg("%ld INSERTs: %s", inserts, fault->fault);
         assert_refused(rig, fault->refused, fault->sqlstate);
@@ -187,15 +201,16 @@ static void very_many_constraints(void **state)
     assert_refused(rig, "n % 2 = 0", "23514");
 }
 
+static struct target_column with_compared_note[] = {
+    {.name = "time", .type = COLUMN_TIMESTAMPTZ, .required = true, .key = true},
+    {.name = "n", .type = COLUMN_INT8, .required = true, .key = true},
+    {.name = "note", .type = COLUMN_TEXT, .compared = true},
+};
+
 static void refused_beside_redeliveries_and_conflicts(void **state)
 {
-    static struct target_column columns[] = {
-        {.name = "time", .type = COLUMN_TIMESTAMPTZ, .required = true, .key = true},
-        {.name = "n", .type = COLUMN_INT8, .required = true, .key = true},
-        {.name = "note", .type = COLUMN_TEXT, .compared = true},
-    };
     struct rig *rig = rig_with(state, (struct writer_options){0});
-    rig->targets[KEYED].columns = columns;
+    rig->targets[KEYED].columns = with_compared_note;
     // Every row is there, one of two with another note.
     rig_run(rig->server,
             "INSERT INTO telemetry.keyed SELECT to_timestamp(1700000000 + n), n,"
@@ -215,7 +230,115 @@ static void refused_beside_redeliveries_and_conflicts(void **state)
                     "conflict|~|83\nrefused by PostgreSQL|23514|100");
 }
 
+static const char parents[] =
+    "CREATE TABLE telemetry.parent (n int8 PRIMARY KEY, note text, UNIQUE (n, note));"
+    "INSERT INTO telemetry.parent SELECT n, 'bad' FROM generate_series(0, 299) n WHERE n % 3 <> 0;";
+
+static void a_reference_to_what_is_not_there(void **state)
+{
+    static const struct fault faults[] = {
+        {parents, "ALTER TABLE @ ADD CONSTRAINT known FOREIGN KEY (n) REFERENCES telemetry.parent",
+         "n % 3 = 0", "23503",
+         "^insert or update on table \"(plain|keyed)\" violates foreign key constraint \"known\":"
+         " (Failing row contains .*2023-11-14 22:1.*, bad\\)|Key \\(n\\)=\\(0\\) is not .*)\\.$"},
+        // Who refers to nothing passes.
+        {"CREATE TABLE telemetry.parent (\"the \"\"note\"\"\" text UNIQUE);",
+         "ALTER TABLE @ ADD CONSTRAINT \"the 'known'\" FOREIGN KEY (note)"
+         " REFERENCES telemetry.parent (\"the \"\"note\"\"\")",
+         "n % 3 = 0", "23503", "\"the 'known'\""},
+        {parents,
+         "ALTER TABLE @ ADD CONSTRAINT known FOREIGN KEY (n, note)"
+         " REFERENCES telemetry.parent (n, note)",
+         "n % 3 = 0", "23503", "\"known\""},
+        {"CREATE TABLE telemetry.parent (x int8, y text, UNIQUE (y, x));"
+         "INSERT INTO telemetry.parent SELECT n, 'bad' FROM generate_series(0, 150) n;",
+         "ALTER TABLE @ ADD CONSTRAINT known FOREIGN KEY (note, n)"
+         " REFERENCES telemetry.parent (y, x) MATCH FULL",
+         "n % 3 <> 0 OR n > 150", "23503", "\"known\""},
+        {parents,
+         "CREATE TABLE telemetry.child () INHERITS (telemetry.parent);"
+         "INSERT INTO telemetry.child SELECT n FROM generate_series(0, 299) n;"
+         "ALTER TABLE @ ADD CONSTRAINT known FOREIGN KEY (n) REFERENCES telemetry.parent",
+         "n % 3 = 0", "23503", "\"known\""},
+        {partitions,
+         "CREATE TABLE telemetry.parent (n int8 PRIMARY KEY) PARTITION BY HASH (n);"
+         "CREATE TABLE telemetry.only PARTITION OF telemetry.parent"
+         " FOR VALUES WITH (MODULUS 1, REMAINDER 0);"
+         "INSERT INTO telemetry.parent SELECT n FROM generate_series(0, 299) n WHERE n % 3 <> 0;"
+         "ALTER TABLE @ ADD CONSTRAINT known FOREIGN KEY (n) REFERENCES telemetry.parent",
+         "n % 3 = 0", "23503", "\"known\""},
+        {parents,
+         "CREATE DOMAIN telemetry.number AS int8; ALTER TABLE @ ALTER n TYPE telemetry.number,"
+         " ADD CONSTRAINT known FOREIGN KEY (n) REFERENCES telemetry.parent",
+         "n % 3 = 0", "23503", "\"known\""},
+    };
+    check_faults(state, faults, sizeof faults / sizeof *faults, true);
+}
+
+// What is not inserted refers to nothing.
+static void a_reference_beside_redeliveries_and_conflicts(void **state)
+{
+    struct rig *rig = rig_with(state, (struct writer_options){0});
+    rig->targets[KEYED].columns = with_compared_note;
+    rig_run(rig->server, "CREATE TABLE telemetry.parent (note text UNIQUE);"
+                         "INSERT INTO telemetry.parent VALUES ('good');"
+                         "INSERT INTO telemetry.keyed SELECT to_timestamp(1700000000 + n), n,"
+                         " CASE WHEN n % 2 = 1 THEN 'good' WHEN n % 3 = 0 THEN 'bad' END"
+                         " FROM generate_series(0, 149) n;"
+                         "ALTER TABLE telemetry.keyed ADD CONSTRAINT known FOREIGN KEY (note)"
+                         " REFERENCES telemetry.parent (note) NOT VALID");
+    feed(rig, KEYED, "bad");
+    for (int64_t n = 0; n < ROWS; n++) { // the second of its key, whoever is the first
+        const struct part part = {KEYED, n, n % 2 ? "bad" : "good"};
+        rig_feed_message(rig, &part, 1, NULL);
+    }
+    send_counting(rig, "AFTER");
+    rig_assert_text(rig->server,
+                    "SELECT reason, sqlstate, count(*) FROM sensorlog.reject GROUP BY 1, 2"
+                    " ORDER BY 1",
+                    "conflict|~|325\nrefused by PostgreSQL|23503|75");
+    rig_assert_text(rig->server,
+                    "SELECT note, count(*) FROM telemetry.keyed WHERE n >= 150 GROUP BY 1"
+                    " ORDER BY 1",
+                    "good|25\n~|100");
+}
+
 // ---- not known beforehand ----
+
+static void what_may_bring_what_is_referred_to(void **state)
+{
+    static const char bring[] =
+        "CREATE FUNCTION telemetry.bring() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " INSERT INTO telemetry.parent SELECT n FROM generate_series(0, 299, 2) n"
+        " ON CONFLICT DO NOTHING; RETURN NULL; END $$;"
+        "ALTER TABLE @ ADD CONSTRAINT known FOREIGN KEY (n) REFERENCES telemetry.parent;";
+    char *before = mem_printf("%sCREATE TRIGGER bring BEFORE INSERT ON @"
+                              " EXECUTE FUNCTION telemetry.bring()",
+                              bring);
+    char *after = mem_printf("%sCREATE TRIGGER bring AFTER INSERT ON @ FOR EACH ROW"
+                             " EXECUTE FUNCTION telemetry.bring()",
+                             bring);
+    const struct fault faults[] = {
+        {parents, before, "n % 6 = 3", "23503", "\"known\""},
+        // Those of the first good row, for all that come behind it.
+        {parents, after, "n % 6 = 3 OR n = 0", "23503", "\"known\""},
+        {parents,
+         "ALTER TABLE telemetry.parent ENABLE ROW LEVEL SECURITY;"
+         "ALTER TABLE @ ADD CONSTRAINT known FOREIGN KEY (n) REFERENCES telemetry.parent",
+         "n % 3 = 0", "23503", "\"known\""},
+        {"CREATE TABLE telemetry.parent (n int4 PRIMARY KEY);"
+         "INSERT INTO telemetry.parent SELECT n FROM generate_series(0, 299) n WHERE n % 3 <> 0;",
+         "ALTER TABLE @ ADD CONSTRAINT known FOREIGN KEY (n) REFERENCES telemetry.parent",
+         "n % 3 = 0", "23503", "\"known\""},
+        {"ALTER TABLE @ ADD id text UNIQUE DEFAULT 'x';"
+         "ALTER TABLE @ ALTER id DROP DEFAULT;",
+         "ALTER TABLE @ ADD CONSTRAINT known FOREIGN KEY (note) REFERENCES @ (id)", "n % 3 = 0",
+         "23503", "\"known\""},
+    };
+    check_faults(state, faults, sizeof faults / sizeof *faults, false);
+    free(after);
+    free(before);
+}
 
 static void what_may_mend_a_row_is_left_to_do_so(void **state)
 {
@@ -414,6 +537,9 @@ int main(void)
         TEST(different_constraints_in_turn),
         TEST(very_many_constraints),
         TEST(refused_beside_redeliveries_and_conflicts),
+        TEST(a_reference_to_what_is_not_there),
+        TEST(a_reference_beside_redeliveries_and_conflicts),
+        TEST(what_may_bring_what_is_referred_to),
         TEST(what_may_mend_a_row_is_left_to_do_so),
         TEST(what_a_constraint_looks_at_may_not_be_known),
         TEST(a_constraint_that_looks_at_other_rows),
