@@ -226,6 +226,7 @@ static void make_writer(struct daemon *daemon)
         .connections = settings->postgres.connections,
         .max_rows = settings->batch.max_rows,
         .linger_ms = settings->batch.linger_ms,
+        .patience_ms = settings->spool.outage_after_ms,
         .exchanges = settings->has_broker || settings->subscriber_count > 0,
     };
     daemon->writer =

@@ -118,6 +118,14 @@ static void now_down(void *arg, const char *why)
     lane->calls.gone(lane->calls.arg);
 }
 
+void lane_give_up(struct lane *lane, const char *why)
+{
+    if (!lane_usable(lane))
+        return;
+    pg_disconnect(lane->pg);
+    now_down(lane, why);
+}
+
 static void timer_due(void *arg)
 {
     struct lane *lane = arg;

@@ -77,6 +77,8 @@ bool lane_idle(const struct lane *lane);
 bool lane_usable(const struct lane *lane);
 // Takes the batch, which has all its partitions. The lane must be idle.
 void lane_commit(struct lane *lane, struct batch *batch);
+// Closes the connection, if there is one that can commit, as if it had been lost.
+void lane_give_up(struct lane *lane, const char *why);
 void lane_epoch_changed(struct lane *lane);
 // In flight, or NULL.
 struct batch *lane_batch(const struct lane *lane);

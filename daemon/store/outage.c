@@ -31,6 +31,13 @@ void outage_down(struct outage *outage)
         loop_timer_start(outage->timer, outage->after_ms);
 }
 
+void outage_found(struct outage *outage)
+{
+    loop_timer_stop(outage->timer);
+    if (outage->lasts && !outage->lasting)
+        lasts(outage);
+}
+
 void outage_trouble(struct outage *outage)
 {
     outage->troubled = true;

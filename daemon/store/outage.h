@@ -24,6 +24,8 @@ void outage_watch(struct outage *outage, int64_t after_ms, loop_fn *lasts, void 
 // There is no usable connection; or there is, but PostgreSQL could not commit.
 void outage_down(struct outage *outage);
 void outage_trouble(struct outage *outage);
+// It has been of no use for long, whatever the connections say.
+void outage_found(struct outage *outage);
 // A connection is usable; a batch has been committed.
 void outage_up(struct outage *outage);
 void outage_over(struct outage *outage);

@@ -100,6 +100,7 @@ void writer_dispatch(struct writer *writer)
         struct batch *batch = next_batch(writer);
         if (!batch)
             break;
+        pulse_watch(writer->pulse);
         writer_entries_go(writer, batch);
         if (!prepare_batch(&writer->prepare, batch))
             continue;
@@ -293,6 +294,8 @@ struct writer *writer_new(struct loop *loop, struct worker *worker, struct catal
     writer->epoch.exchanges = options->exchanges;
     writer->exchanges = exchanges_new(loop, writer);
     outage_init(&writer->outage, loop);
+    const struct pulse_calls pulse_calls = {writer_work, writer_silent, writer};
+    writer->pulse = pulse_new(loop, worker, options->conninfo, options->patience_ms, &pulse_calls);
     writer->reject_limit.interval_ms = REPEAT_LOG_MS;
     list_init(&writer->ready);
     prepare_init(&writer->prepare, catalog, send_again, writer);
@@ -353,6 +356,7 @@ void writer_free(struct writer *writer)
     loop_task_free(writer->flush);
     loop_timer_free(writer->tick);
     outage_fini(&writer->outage);
+    pulse_free(writer->pulse);
     exchanges_free(writer->exchanges);
     free(writer->spool_name);
     free(writer);

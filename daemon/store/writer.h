@@ -19,6 +19,7 @@ struct writer_options {
     unsigned connections; // lanes
     size_t max_rows;      // per batch
     int64_t linger_ms;    // 0: off
+    int64_t patience_ms;  // after which, while nothing is committed, the server is asked; pulse.h
     bool exchanges;       // QoS 2 identifiers are kept: see exchange.h
 };
 

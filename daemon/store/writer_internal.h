@@ -8,6 +8,7 @@
 #include "store/lane.h"
 #include "store/outage.h"
 #include "store/prepare.h"
+#include "store/pulse.h"
 #include "store/writer.h"
 #include "store/writer_spool.h"
 
@@ -29,6 +30,7 @@ struct writer {
     struct loop_task *flush;
     bool started;
     struct outage outage;
+    struct pulse *pulse;
     // the spool; see writer_spool.h
     struct spool_file *spool_file;
     char *spool_name; // what PostgreSQL knows it by, or NULL
@@ -80,5 +82,8 @@ void writer_entries_taken(struct writer *writer);
 // Whether it can have been PostgreSQL as a whole that has refused.
 void writer_trouble(struct writer *writer, const struct lane_failure *failure);
 void writer_look_for_outage(struct writer *writer);
+// What the pulse asks, and tells; see pulse.h.
+int64_t writer_work(void *arg);
+void writer_silent(void *arg, int64_t quiet_ms);
 void writer_doubt_resolved(void *arg, int64_t doubt, bool committed);
 void writer_position(void *arg, int64_t position);

@@ -2,6 +2,7 @@
 // its entries come back, in order, one transaction with entries after the other.
 #include "store/writer_spool.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -87,6 +88,29 @@ void writer_look_for_outage(struct writer *writer)
         outage_down(&writer->outage);
     if (writer->outage.lasting && !is_committing(writer))
         writer->spool.outage(writer->spool.arg);
+}
+
+int64_t writer_work(void *arg)
+{
+    const struct writer *writer = arg;
+    bool waits = writer_usable(writer) > 0 && !writer_idle(writer);
+    return waits ? (int64_t)(writer->lane_counters.commits + writer->lane_counters.failures) : -1;
+}
+
+// What is under way on the connections is in doubt then, as where they break.
+void writer_silent(void *arg, int64_t quiet_ms)
+{
+    struct writer *writer = arg;
+    const char *what = writer->outage.lasts ? "its connections are given up"
+                                            : "messages stay unacknowledged until it does";
+    log_warn("postgres: nothing has been committed for %" PRId64 " s, and the server does not"
+             " answer: %s",
+             quiet_ms / 1000, what);
+    if (!writer->outage.lasts)
+        return;
+    for (unsigned i = 0; i < writer->options.connections; i++)
+        lane_give_up(writer->lanes[i], "the server does not answer");
+    outage_found(&writer->outage);
 }
 
 // ---- out of the writer ----

@@ -7,6 +7,7 @@ import pytest
 
 from harness.client import fresh
 from harness.mappings import COUNT, count
+from harness.processes import children, standing_still
 from harness.proxy import COMMIT_DONE, COMMIT_REQUEST, TO_CLIENT, TO_SERVER
 from harness.sensor import Sensor
 from harness.spool import (
@@ -85,6 +86,55 @@ def test_an_outage_under_load(make_site, cluster, database, version, end):
     same(in_order(database), acknowledged)
     spool_balances(daemon)
     daemon.log.wait_for("spool .*: empty; messages go to PostgreSQL directly")
+
+
+@contextlib.contextmanager
+def server_stands_still(cluster, _database):
+    with standing_still([cluster.pid, *children(cluster.pid)]):
+        yield
+
+
+@contextlib.contextmanager
+def commits_wait_for_nobody(_cluster, database):
+    """A synchronous standby that is not there; new connections work."""
+    with database.server_settings(synchronous_standby_names="nobody"):
+        yield
+
+
+@pytest.mark.parametrize("stalled, connections", [(server_stands_still, 1), (commits_wait_for_nobody, 3)])
+def test_a_server_that_does_not_answer(make_site, cluster, database, stalled, connections):
+    """No connection breaks, and nothing gets done: it is asked by another one, and then it is an outage as any."""
+    site = make_site(5, conf={"postgres": {"connections": connections}}).start()
+    daemon = site.daemon
+    number_rows(database)
+    site.more()
+    with stalled(cluster, database):
+        daemon.log.wait_for("nothing has been committed for .* and the server does not answer: its connections are given up")
+        wait_state(daemon, KEEPING)
+        site.more(300)
+    wait_direct(daemon)
+    site.more()
+    acknowledged = site.stop()
+    wait_stored(daemon, database, acknowledged)
+    if connections == 1:
+        same(in_order(database), acknowledged)
+    else:
+        assert sorted(numbers(database)) == sorted(n for ns in acknowledged.values() for n in ns)
+    spool_balances(daemon)
+
+
+def test_a_server_that_does_not_answer_without_a_spool(make_builtin, cluster, database):
+    """It is said, and the connection waits for it."""
+    site = make_builtin(database, [COUNT], conf={"spool": {"outage_after": "300ms"}})
+    load = Sensor(site.port, 5, "count/1", count, 1, fresh("load"), rate=100).start()
+    wait_until(lambda: len(load.acknowledged) > 10, "some to be stored")
+    backends = database.backends("application_name = 'sensorlogd'")
+    with standing_still([cluster.pid, *children(cluster.pid)]):
+        site.daemon.log.wait_for("the server does not answer: messages stay unacknowledged until it does")
+    wait_until(lambda: database.count("telemetry.count") >= 200, "more to be stored")
+    acknowledged = load.stop()
+    assert numbers(database) == sorted(acknowledged)
+    assert database.backends("application_name = 'sensorlogd'") == backends
 
 
 def test_qos_0_is_kept_too(make_builtin, cluster, database):
@@ -207,10 +257,11 @@ def test_a_lock_is_no_outage(make_builtin, database):
     with database.locked("telemetry.count"):
         sensor.send_publish("count/1", count(1), 1, pid=5)
         wait_until(database.backends_waiting_for_a_lock, "the transaction to wait")
-        with pytest.raises(TimedOut):
-            wait_until(lambda: site.daemon.metric("sensorlog_spool_state") != DIRECT, "nothing", timeout=1.5)
+        site.daemon.log.wait_for("nothing has been committed for .* and the server answers: a lock")
+        assert site.daemon.metric("sensorlog_spool_state") == DIRECT
         sensor.nothing()
     sensor.expect("PUBACK", pid=5)
+    assert not site.daemon.log.find("kept in")
 
 
 def raising(database, sqlstate):

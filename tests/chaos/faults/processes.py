@@ -3,21 +3,10 @@ import contextlib
 import os
 import signal
 
-from harness.processes import children
+from harness.processes import children, standing_still
 from harness.wait import wait_until
 
 from ..fault import fault
-
-
-@contextlib.contextmanager
-def _stopped(pids):
-    """SIGSTOP, and SIGCONT at the end; some may have gone meanwhile."""
-    for number, group in ((signal.SIGSTOP, pids), (signal.SIGCONT, pids)):
-        for pid in group:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-        if number == signal.SIGSTOP:
-            yield
 
 
 @fault(breaks="daemon", again=True, spool="both")
@@ -41,7 +30,7 @@ def daemon_restart(site, chance):
 @fault(breaks="daemon postgres", again=True)
 def daemon_stop(site, chance):
     """SIGSTOP and SIGCONT of the daemon."""
-    with _stopped([site.daemon.pid]):
+    with standing_still([site.daemon.pid]):
         yield chance.choice((chance.uniform(0, 0.5), chance.uniform(0, 3)))
 
 
@@ -93,15 +82,15 @@ def postgres_terminate_backend(site, chance):
 
 @fault(breaks="postgres", spool="both")
 def postgres_freeze(site, chance):
-    """SIGSTOP and SIGCONT of PostgreSQL, all of it."""
-    with _stopped([site.cluster.pid, *children(site.cluster.pid)]):
-        yield chance.uniform(0, 1)
+    """SIGSTOP and SIGCONT of PostgreSQL, all of it: soon, or when the daemon has found that it does not answer."""
+    with standing_still([site.cluster.pid, *children(site.cluster.pid)]):
+        yield chance.choice((chance.uniform(0, 1), chance.uniform(0, 1), chance.uniform(4, 6)))
 
 
 @fault(breaks="postgres")
 def postgres_freeze_backend(site, chance):
     """SIGSTOP and SIGCONT of the daemon's server processes."""
-    with _stopped(site.database.backends()):
+    with standing_still(site.database.backends()):
         yield chance.uniform(0, 1)
 
 
@@ -141,7 +130,7 @@ def mosquitto_kill_forgetful(site, chance):
 @fault(breaks="broker", on=["mosquitto"], faults=3, again=True)
 def mosquitto_stop(site, chance):
     """SIGSTOP and SIGCONT of mosquitto."""
-    with _stopped([site.broker.pid]):
+    with standing_still([site.broker.pid]):
         yield chance.choice((chance.uniform(0, 0.5), chance.uniform(0, 4)))
 
 

@@ -1,4 +1,5 @@
 """Child processes that cannot outlive the tests, and whose output is kept line by line."""
+import contextlib
 import ctypes
 import os
 import pwd
@@ -60,6 +61,17 @@ def identity(user):
         return {}
     entry = pwd.getpwnam(user)
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": os.getgrouplist(user, entry.pw_gid)}
+
+
+@contextlib.contextmanager
+def standing_still(pids):
+    """SIGSTOP, and SIGCONT at the end; some may have gone meanwhile."""
+    for number, group in ((signal.SIGSTOP, pids), (signal.SIGCONT, pids)):
+        for pid in group:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        if number == signal.SIGSTOP:
+            yield
 
 
 def children(pid):
