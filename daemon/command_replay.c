@@ -33,6 +33,7 @@ enum {
 struct replay_run {
     struct configuration *configuration;
     bool dry;
+    const char *whose; // rejects are wanted: a writer's, "*" all; NULL: ours and nobody's
     struct loop *loop;
     struct worker *worker;
     struct budget budget;
@@ -46,6 +47,8 @@ struct replay_run {
     struct loop_task *turn; // a page is done with
     int64_t alive_ms;       // when PostgreSQL was there last
     int64_t entries;        // as it began
+    int64_t others;         // left to other writers
+    char *other_writers;
     struct tally total;
     // The page that is under way: the entries after .. through.
     int64_t after_id, last_id;
@@ -83,6 +86,9 @@ static void print_total(const struct replay_run *run)
 {
     clear_progress();
     tally_print(&run->total, run->dry);
+    if (run->others > 0)
+        printf("; %" PRId64 " left: rejected by other writers (%s), see --writer", run->others,
+               run->other_writers);
     puts(run->done ? "" : "; not all were looked at");
 }
 
@@ -234,10 +240,13 @@ static void take_entry(void *arg, const struct replay_entry *entry)
 
 // ---- what else comes ----
 
-static void opened(void *arg, int64_t entries)
+static void opened(void *arg, const struct replay_count *count)
 {
     struct replay_run *run = arg;
-    run->entries = entries;
+    run->entries = count->entries;
+    run->others = count->others;
+    run->other_writers = mem_strdup(count->writers);
+    log_clean(run->other_writers);
     next_page(run);
 }
 
@@ -327,14 +336,24 @@ static void make_writer(struct replay_run *run, const char *name)
     free(targets);
 }
 
-static void make_reader(struct replay_run *run, const char *writer, const char *mapping)
+// NULL: anybody's.
+static const char *rejected_by(const struct replay_run *run)
+{
+    if (!run->whose)
+        return run->configuration->settings.postgres.writer;
+    return strcmp(run->whose, "*") == 0 ? NULL : run->whose;
+}
+
+static void make_reader(struct replay_run *run, const char *name, const char *mapping)
 {
     const struct settings *settings = &run->configuration->settings;
     size_t share = settings->batch.memory / PAGE_SHARE;
     const struct replay_options options = {
         .conninfo = settings->postgres.conninfo,
-        .writer = run->dry ? NULL : writer,
+        .name = run->dry ? NULL : name,
         .mapping = mapping,
+        .writer = rejected_by(run),
+        .unnamed = !run->whose,
         .page_bytes = share < PAGE_MAX ? share : PAGE_MAX,
     };
     const struct replay_calls calls = {.opened = opened,
@@ -345,7 +364,7 @@ static void make_reader(struct replay_run *run, const char *writer, const char *
     run->reader = replay_new(run->loop, run->worker, &options, &calls);
 }
 
-static bool make(struct replay_run *run, const char *writer, const char *mapping)
+static bool make(struct replay_run *run, const char *name, const char *mapping)
 {
     const struct settings *settings = &run->configuration->settings;
     const struct mappings *mappings = &run->configuration->mappings;
@@ -359,8 +378,8 @@ static bool make(struct replay_run *run, const char *writer, const char *mapping
     run->terminate = loop_signal_new(run->loop, SIGTERM, stop, run);
     arena_init(&run->arena);
     if (!run->dry)
-        make_writer(run, writer);
-    make_reader(run, writer, mapping);
+        make_writer(run, name);
+    make_reader(run, name, mapping);
     run->pipeline = pipeline_new(mappings->items, mappings->count, run->writer);
     return run->pipeline != NULL;
 }
@@ -382,8 +401,8 @@ static void take_apart(struct replay_run *run)
 
 static int replay(struct replay_run *run, const char *mapping)
 {
-    char *writer = mem_printf("%s/replay", run->configuration->settings.postgres.writer);
-    bool made = make(run, writer, mapping);
+    char *name = mem_printf("%s/replay", run->configuration->settings.postgres.writer);
+    bool made = make(run, name, mapping);
     if (made) {
         run->alive_ms = loop_now_ms();
         loop_timer_start(run->tick, TICK_MS);
@@ -398,7 +417,8 @@ static int replay(struct replay_run *run, const char *mapping)
             print_total(run);
     }
     take_apart(run);
-    free(writer);
+    free(run->other_writers);
+    free(name);
     bool all = made && run->done && run->total.refused == 0 && tally_left(&run->total) == 0;
     return all ? EXIT_SUCCESS : EXIT_FAILURE;
 }
@@ -419,7 +439,9 @@ int command_replay(const struct arguments *arguments)
     signal(SIGPIPE, SIG_IGN);
     if (configuration_must_load(&configuration, arguments->config)) {
         log_init(configuration.settings.log_level);
-        struct replay_run run = {.configuration = &configuration, .dry = arguments->dry_run};
+        struct replay_run run = {.configuration = &configuration,
+                                 .dry = arguments->dry_run,
+                                 .whose = arguments->writer};
         status = !arguments->mapping || has_mapping(&configuration, arguments->mapping)
                      ? replay(&run, arguments->mapping)
                      : EXIT_FAILURE;

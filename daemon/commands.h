@@ -10,6 +10,7 @@ struct arguments {
     bool delete;         // --delete
     bool dry_run;        // --dry-run
     const char *mapping; // --mapping, or NULL
+    const char *writer;  // --writer, or NULL
     const char *list;    // --list, or NULL
     char **rest;
     int rest_count;

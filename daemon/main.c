@@ -33,8 +33,9 @@ static const struct command {
     {"migrate", "migrate -c FILE [--print]",
      "creates or upgrades the schema and the mapped tables; --print only shows the SQL",
      command_migrate, 0, TAKES_CONFIG | TAKES_PRINT},
-    {"replay", "replay -c FILE [--mapping NAME] [--dry-run]",
-     "sends rejected messages through the mappings again; --dry-run only tries to decode them",
+    {"replay", "replay -c FILE [--mapping NAME] [--writer NAME] [--dry-run]",
+     "sends rejected messages through the mappings again; --writer: those that another sensorlogd "
+     "rejected; --dry-run only tries to decode them",
      command_replay, 0, TAKES_CONFIG | TAKES_REPLAY},
     {"spool", "spool -c FILE [--list N]",
      "what is in the spool; --list also shows its first N messages", command_spool, 0,
@@ -67,10 +68,15 @@ static bool parse(const struct command *command, int count, char **words,
                   struct arguments *arguments)
 {
     static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'},  {"connect", no_argument, NULL, 'C'},
-        {"print", no_argument, NULL, 'P'},         {"delete", no_argument, NULL, 'D'},
-        {"mapping", required_argument, NULL, 'M'}, {"dry-run", no_argument, NULL, 'N'},
-        {"list", required_argument, NULL, 'L'},    {NULL, 0, NULL, 0},
+        {"config", required_argument, NULL, 'c'},
+        {"connect", no_argument, NULL, 'C'},
+        {"print", no_argument, NULL, 'P'},
+        {"delete", no_argument, NULL, 'D'},
+        {"mapping", required_argument, NULL, 'M'},
+        {"writer", required_argument, NULL, 'W'},
+        {"dry-run", no_argument, NULL, 'N'},
+        {"list", required_argument, NULL, 'L'},
+        {NULL, 0, NULL, 0},
     };
     // A payload may begin with "-": after the topic nothing is an option.
     for (int option; (option = getopt_long(count, words, "+c:D", options, NULL)) != -1;) {
@@ -84,6 +90,8 @@ static bool parse(const struct command *command, int count, char **words,
             arguments->delete = true;
         else if (option == 'M' && (command->takes & TAKES_REPLAY))
             arguments->mapping = optarg;
+        else if (option == 'W' && (command->takes & TAKES_REPLAY))
+            arguments->writer = optarg;
         else if (option == 'N' && (command->takes & TAKES_REPLAY))
             arguments->dry_run = true;
         else if (option == 'L' && (command->takes & TAKES_LIST))

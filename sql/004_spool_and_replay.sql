@@ -54,14 +54,27 @@ COMMENT ON FUNCTION sensorlog.take_rejects IS
 ALTER TABLE sensorlog.reject ADD COLUMN client_id text;
 COMMENT ON COLUMN sensorlog.reject.client_id IS
     'Client identifier of the publisher, where sensorlogd knew it: with the built-in broker';
+ALTER TABLE sensorlog.reject ADD COLUMN writer text;
+COMMENT ON COLUMN sensorlog.reject.writer IS 'The sensorlogd that rejected it; null: before this was kept';
 
 CREATE OR REPLACE VIEW sensorlog.rejects_last_day AS
 SELECT id, rejected_at, received_at, rejected_at - received_at AS delay, source, mapping, topic,
        reason, detail, sqlstate, payload_length, sensorlog.payload_text(payload) AS payload_text,
-       payload, properties, qos, retain, dup, client_id
+       payload, properties, qos, retain, dup, client_id, writer
   FROM sensorlog.reject
  WHERE rejected_at > now() - interval '1 day'
  ORDER BY rejected_at DESC, id DESC;
+
+CREATE OR REPLACE VIEW sensorlog.reject_reasons_last_day AS
+SELECT mapping, source, reason, count(*) AS n,
+       min(rejected_at) AS first_at, max(rejected_at) AS last_at,
+       (array_agg(topic ORDER BY id DESC))[1] AS last_topic,
+       (array_agg(detail ORDER BY id DESC))[1] AS last_detail,
+       string_agg(DISTINCT writer, ', ') AS writers
+  FROM sensorlog.reject
+ WHERE rejected_at > now() - interval '1 day'
+ GROUP BY mapping, source, reason
+ ORDER BY n DESC, last_at DESC;
 
 -- Subscribers have QoS 2 identifiers too. After a restart the content tells a repetition from another
 -- message under the same identifier.

@@ -93,10 +93,11 @@ struct message *message_new(struct message_source *source, struct budget *budget
     static uint64_t last_number;
     size_t detail_size = text_size(parts->flaw ? parts->flaw_detail : NULL);
     size_t origin_size = text_size(parts->origin), only_size = text_size(parts->only);
+    size_t writer_size = text_size(parts->writer);
     size_t size = sizeof(struct message) + properties_size(parts) +
                   parts->subscription_count * sizeof *parts->subscriptions + parts->topic_length +
                   parts->client_id_length + parts->payload_length + detail_size + origin_size +
-                  only_size;
+                  only_size + writer_size;
     struct message *message = block_take(&size);
     uint8_t *at = (uint8_t *)(message + 1);
     struct message_property *properties = put_properties(&at, parts);
@@ -136,6 +137,8 @@ struct message *message_new(struct message_source *source, struct budget *budget
         message->origin = put(&at, parts->origin, origin_size);
     if (parts->only)
         message->only = put(&at, parts->only, only_size);
+    if (parts->writer)
+        message->writer = put(&at, parts->writer, writer_size);
     books_receive(&source->books);
     budget_take(budget, size);
     return message;

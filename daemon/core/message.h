@@ -46,6 +46,7 @@ struct message {
     int64_t entry;       // identifier of what it is kept as; see entry_kind
     const char *origin;  // name of the source that it came by first; that of source for most
     const char *only;    // NULL: any mapping may take it; else their names, each with a newline
+    const char *writer;  // of the reject that it was: who rejected it, NULL where it has none
     uint64_t ticket;     // the source's own: which of its window's entries this is
     uint64_t generation; // the source's own: which connection it came by
     // QoS 2 of a session that outlives the daemon: stored with the rows, so that a repetition is
@@ -81,8 +82,8 @@ struct message {
 // What a source knows of a message; message_new copies all of it into one piece of memory.
 struct message_parts {
     const char *topic, *client_id;
-    const char *origin, *only; // NULL, or as in struct message
-    int64_t received_us;       // 0: now
+    const char *origin, *only, *writer; // NULL, or as in struct message
+    int64_t received_us;                // 0: now
     int64_t entry;
     const void *payload;
     const struct message_property *properties;

@@ -220,7 +220,7 @@ static bool send_rejects(struct lane *lane)
     if (lane->batch->reject_count == 0)
         return true;
     sql_encode_reject_types(&lane->params);
-    sql_encode_rejects(&lane->params, lane->batch);
+    sql_encode_rejects(&lane->params, lane->batch, lane->epoch->writer);
     return send_extra(lane, LANE_REJECTS, "reject", sql_insert_rejects());
 }
 

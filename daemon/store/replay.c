@@ -33,6 +33,23 @@ struct replay {
     size_t property_capacity;
 };
 
+// Of the entries which: $1 the mapping, $2 the writer, $3 whether also those without one.
+#define OF_MAPPING "($1::text IS NULL OR mapping = $1::text)"
+#define OF_WRITER                                                                                  \
+    "(($2::text IS NULL OR writer = $2::text OR (writer IS NULL AND $3::bool)) IS TRUE)"
+enum { WHICH_PARAMS = 3 };
+
+// Of the other writers it names those with the most entries.
+static const char count_sql[] =
+    "WITH counted AS ("
+    "SELECT writer, count(*) AS n, max(id) AS last_id, " OF_WRITER " AS taken,"
+    " row_number() OVER (PARTITION BY " OF_WRITER " ORDER BY count(*) DESC, writer) AS rank"
+    " FROM sensorlog.reject WHERE " OF_MAPPING " GROUP BY writer) "
+    "SELECT coalesce(max(last_id), 0), coalesce(sum(n) FILTER (WHERE taken), 0),"
+    " coalesce(sum(n) FILTER (WHERE NOT taken), 0),"
+    " coalesce(string_agg(CASE rank WHEN 4 THEN '...' ELSE coalesce(writer, 'unknown') END, ', '"
+    " ORDER BY rank) FILTER (WHERE NOT taken AND rank <= 4), '') FROM counted";
+
 // An entry is one row with its payload, and one more for each property: so PostgreSQL takes the
 // JSON apart.
 static const char page_sql[] =
@@ -40,14 +57,15 @@ static const char page_sql[] =
     "SELECT *, payload_length > octet_length(payload) AS cut, row_number() OVER by_id AS n,"
     " sum(octet_length(payload) + octet_length(topic)"
     " + coalesce(octet_length(properties::text), 0)) OVER by_id AS bytes"
-    " FROM (SELECT * FROM sensorlog.reject WHERE id > $1::int8 AND id <= $2::int8"
-    " AND ($3::text IS NULL OR mapping = $3::text) ORDER BY id LIMIT $4::int8) AS r"
+    " FROM (SELECT * FROM sensorlog.reject WHERE " OF_MAPPING " AND " OF_WRITER
+    " AND id > $4::int8 AND id <= $5::int8 ORDER BY id LIMIT $6::int8) AS r"
     " WINDOW by_id AS (ORDER BY id)) "
     "SELECT e.id, e.mapping, e.source, e.cut, coalesce(e.qos, 0), coalesce(e.retain, false)::int,"
     " coalesce(e.dup, false)::int, CASE WHEN isfinite(e.received_at)"
     " THEN (extract(epoch FROM e.received_at) * 1000000)::int8 END,"
     " CASE WHEN part.kind = 'payload' THEN e.topic END,"
     " CASE WHEN part.kind = 'payload' THEN e.client_id END,"
+    " CASE WHEN part.kind = 'payload' THEN e.writer END,"
     " part.kind, encode(convert_to(part.name, 'UTF8'), 'hex'), encode(part.value, 'hex')"
     " FROM entry e CROSS JOIN LATERAL ("
     "SELECT 0 AS rank, 0::int8 AS n, 'payload' AS kind, NULL AS name,"
@@ -64,7 +82,7 @@ static const char page_sql[] =
     " THEN decode(e.properties ->> o.key, 'hex') END"
     " FROM unnest('{content_type,response_topic,correlation_data,payload_format,"
     "message_expiry}'::text[]) AS o(key) WHERE NOT e.cut AND e.properties ? o.key"
-    ") AS part WHERE e.n = 1 OR e.bytes <= $5::int8 ORDER BY e.id, part.rank, part.n, part.kind";
+    ") AS part WHERE e.n = 1 OR e.bytes <= $7::int8 ORDER BY e.id, part.rank, part.n, part.kind";
 
 enum page_column {
     PAGE_ID,
@@ -77,6 +95,7 @@ enum page_column {
     PAGE_RECEIVED_US,
     PAGE_TOPIC,
     PAGE_CLIENT_ID,
+    PAGE_WRITER,
     PAGE_KIND,
     PAGE_NAME,
     PAGE_VALUE,
@@ -186,6 +205,7 @@ static int read_entry(struct replay *replay, const struct pg_result *result, int
         .client_id_length = client_id ? (uint32_t)strlen(client_id) : 0,
         .origin = pg_value(result, row, PAGE_SOURCE),
         .only = only(replay, entry.mapping),
+        .writer = pg_value(result, row, PAGE_WRITER),
         .received_us = pg_integer(result, row, PAGE_RECEIVED_US),
         .entry = pg_integer(result, row, PAGE_ID),
         .entry_kind = MESSAGE_OF_REJECTS,
@@ -216,6 +236,13 @@ static void page_came(void *arg, const struct pg_result *result)
     replay->calls.page(replay->calls.arg, replay->after_id, entries);
 }
 
+static void put_which(const struct replay *replay, const char *values[WHICH_PARAMS])
+{
+    values[0] = replay->options.mapping;
+    values[1] = replay->options.writer;
+    values[2] = replay->options.unnamed ? "t" : "f";
+}
+
 static void ask(struct replay *replay)
 {
     char after[24], greatest[24], entries[24], bytes[24];
@@ -223,8 +250,9 @@ static void ask(struct replay *replay)
     snprintf(greatest, sizeof greatest, "%" PRId64, replay->greatest_id);
     snprintf(entries, sizeof entries, "%d", PAGE_ENTRIES);
     snprintf(bytes, sizeof bytes, "%zu", replay->options.page_bytes);
-    const char *const values[] = {after, greatest, replay->options.mapping, entries, bytes};
-    const struct pg_params params = {.count = 5, .values = values};
+    const char *values[] = {NULL, NULL, NULL, after, greatest, entries, bytes};
+    const struct pg_params params = {.count = WHICH_PARAMS + 4, .values = values};
+    put_which(replay, values);
     pg_query(replay->pg, page_sql, &params, page_came, replay);
 }
 
@@ -249,20 +277,21 @@ static void counted(void *arg, const struct pg_result *result)
     replay->opened = true;
     replay->greatest_id = pg_integer(result, 0, 0);
     serve(replay);
-    replay->calls.opened(replay->calls.arg, pg_integer(result, 0, 1));
+    const struct replay_count count = {.entries = pg_integer(result, 0, 1),
+                                       .others = pg_integer(result, 0, 2),
+                                       .writers = pg_value(result, 0, 3)};
+    replay->calls.opened(replay->calls.arg, &count);
 }
 
 static void open_table(struct replay *replay)
 {
-    const char *const values[] = {replay->options.mapping};
-    const struct pg_params params = {.count = 1, .values = values};
+    const char *values[WHICH_PARAMS];
+    const struct pg_params params = {.count = WHICH_PARAMS, .values = values};
+    put_which(replay, values);
     if (replay->opened)
         serve(replay);
     else
-        pg_query(replay->pg,
-                 "SELECT coalesce(max(id), 0), count(*) FROM sensorlog.reject"
-                 " WHERE $1::text IS NULL OR mapping = $1::text",
-                 &params, counted, replay);
+        pg_query(replay->pg, count_sql, &params, counted, replay);
 }
 
 static void lock_tried(void *arg, const struct pg_result *result)
@@ -274,7 +303,7 @@ static void lock_tried(void *arg, const struct pg_result *result)
         open_table(replay);
     } else {
         snprintf(replay->trouble, sizeof replay->trouble,
-                 "another replay by the writer name \"%s\" is running", replay->options.writer);
+                 "another replay by the writer name \"%s\" is running", replay->options.name);
         loop_timer_start(replay->timer, LOCK_RETRY_MS);
     }
 }
@@ -282,9 +311,9 @@ static void lock_tried(void *arg, const struct pg_result *result)
 // Two with one name would fence each other off in turns.
 static void lock(struct replay *replay)
 {
-    const char *const values[] = {replay->options.writer};
+    const char *const values[] = {replay->options.name};
     const struct pg_params params = {.count = 1, .values = values};
-    if (!replay->options.writer)
+    if (!replay->options.name)
         open_table(replay);
     else
         pg_query(replay->pg,

@@ -14,9 +14,18 @@ struct replay;
 
 struct replay_options {
     const char *conninfo; // libpq's; nothing here is owned
-    const char *writer;   // who replays: at most one at a time; NULL: it only looks
+    const char *name;     // who replays: at most one at a time; NULL: it only looks
     const char *mapping;  // NULL: all
+    const char *writer;   // who rejected them; NULL: all
+    bool unnamed;         // and those that do not say who
     size_t page_bytes;    // bound of a page's payloads, unless there is but one
+};
+
+// How many entries there are. Those that come later are left out.
+struct replay_count {
+    int64_t entries;
+    int64_t others;      // of the mapping, but of other writers: they are left out too
+    const char *writers; // some of those, or ""; valid during the call
 };
 
 struct replay_entry {
@@ -27,8 +36,8 @@ struct replay_entry {
 
 // Called from the loop; none may free the reader.
 struct replay_calls {
-    // Connected, and alone: how many entries there are. Those that come later are left out.
-    void (*opened)(void *arg, int64_t entries);
+    // Connected, and alone.
+    void (*opened)(void *arg, const struct replay_count *count);
     // Valid during the call.
     void (*entry)(void *arg, const struct replay_entry *entry);
     // After the entries of a page: the identifier of its last one; no entry: there are no more.

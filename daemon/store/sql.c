@@ -9,6 +9,8 @@
 #include "base/memtext.h"
 #include "store/sql_array.h"
 
+enum { INT8_OID = 20, TEXT_OID = 25 }; // of what is no array
+
 // ---- parameters ----
 
 void sql_params_init(struct sql_params *params)
@@ -97,7 +99,7 @@ void sql_encode_types(struct sql_params *params, const struct target *target, bo
     for (size_t i = 0; i < target->column_count; i++)
         params->types[i] = sql_array_oid(target->columns[i].type);
     if (keyed)
-        params->types[target->column_count] = 20; // int8
+        params->types[target->column_count] = INT8_OID;
 }
 
 // ---- rejects ----
@@ -117,6 +119,7 @@ enum reject_column {
     REJECT_DETAIL,
     REJECT_SQLSTATE,
     REJECT_CLIENT_ID,
+    REJECT_WRITER,
     REJECT_COLUMNS,
 };
 
@@ -135,6 +138,7 @@ static const enum column_type reject_types[REJECT_COLUMNS] = {
     [REJECT_DETAIL] = COLUMN_TEXT,
     [REJECT_SQLSTATE] = COLUMN_TEXT,
     [REJECT_CLIENT_ID] = COLUMN_TEXT,
+    [REJECT_WRITER] = COLUMN_TEXT,
 };
 
 // In step, for the arrays are of one length; as one function in FROM they take ten times as long.
@@ -142,11 +146,12 @@ const char *sql_insert_rejects(void)
 {
     return "INSERT INTO sensorlog.reject (received_at, source, mapping, topic, payload,"
            " payload_length, properties, qos, retain, dup, reason, detail, sqlstate,"
-           " client_id)"
+           " client_id, writer)"
            " SELECT unnest($1::timestamptz[]), unnest($2::text[]), unnest($3::text[]),"
            " unnest($4::text[]), unnest($5::bytea[]), unnest($6::int8[]), unnest($7::jsonb[]),"
            " unnest($8::int2[]), unnest($9::bool[]), unnest($10::bool[]), unnest($11::text[]),"
-           " unnest($12::text[]), unnest($13::text[]), unnest($14::text[])";
+           " unnest($12::text[]), unnest($13::text[]), unnest($14::text[]),"
+           " unnest($15::text[])";
 }
 
 void sql_encode_reject_types(struct sql_params *params)
@@ -248,7 +253,9 @@ static char *properties_json(const struct message *message)
     return memtext_close(&text);
 }
 
-static void add_reject(struct sql_params *params, const struct batch_reject *reject)
+// What a replay rejects again keeps the writer that it had.
+static void add_reject(struct sql_params *params, const struct batch_reject *reject,
+                       const char *writer)
 {
     const struct message *message = reject->message;
     char *properties = properties_json(message);
@@ -267,19 +274,21 @@ static void add_reject(struct sql_params *params, const struct batch_reject *rej
         [REJECT_DETAIL] = text_value(reject->detail),
         [REJECT_SQLSTATE] = text_value(*reject->sqlstate ? reject->sqlstate : NULL),
         [REJECT_CLIENT_ID] = bytes_value(message->client_id, message->client_id_length),
+        [REJECT_WRITER] =
+            text_value(message->entry_kind == MESSAGE_OF_REJECTS ? message->writer : writer),
     };
     for (size_t i = 0; i < REJECT_COLUMNS; i++)
         sql_array_add(&params->arrays[i], reject_types[i], &values[i]);
     free(properties);
 }
 
-void sql_encode_rejects(struct sql_params *params, const struct batch *batch)
+void sql_encode_rejects(struct sql_params *params, const struct batch *batch, const char *writer)
 {
     reserve(params, REJECT_COLUMNS);
     for (size_t i = 0; i < REJECT_COLUMNS; i++)
         sql_array_start(&params->arrays[i], reject_types[i], batch->reject_count);
     for (size_t i = 0; i < batch->reject_count; i++)
-        add_reject(params, &batch->rejects[i]);
+        add_reject(params, &batch->rejects[i], writer);
     for (size_t i = 0; i < REJECT_COLUMNS; i++)
         set_array(params, i);
 }
@@ -315,7 +324,7 @@ const char *sql_load_exchanges(void)
 void sql_encode_exchange_types(struct sql_params *params, bool forget)
 {
     reserve(params, forget ? EXCHANGE_HASH : EXCHANGE_PARAMS);
-    params->types[EXCHANGE_WRITER] = 25; // text
+    params->types[EXCHANGE_WRITER] = TEXT_OID;
     params->types[EXCHANGE_SESSION] = sql_array_oid(COLUMN_INT8);
     params->types[EXCHANGE_PACKET_ID] = sql_array_oid(COLUMN_INT4);
     if (!forget)
@@ -365,10 +374,10 @@ const char *sql_advance_spool(void)
 void sql_encode_spool(struct sql_params *params, const struct batch *batch, const char *spool)
 {
     reserve(params, 3);
-    params->types[0] = 25; // text
+    params->types[0] = TEXT_OID;
     params->values[0] = spool;
     params->lengths[0] = params->formats[0] = 0;
-    params->types[1] = params->types[2] = 20; // int8
+    params->types[1] = params->types[2] = INT8_OID;
     set_count(params, 1, (size_t)batch->spool_from);
     set_count(params, 2, (size_t)batch->spool_to);
 }

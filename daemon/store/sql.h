@@ -46,7 +46,8 @@ struct sql_rows {
 // keyed: with their number at the end. Returns that.
 size_t sql_encode_rows(struct sql_params *params, const struct batch_group *group,
                        const struct sql_rows *rows, bool keyed);
-void sql_encode_rejects(struct sql_params *params, const struct batch *batch);
+// writer: of those that were none before.
+void sql_encode_rejects(struct sql_params *params, const struct batch *batch, const char *writer);
 // writer is not copied.
 void sql_encode_exchanges(struct sql_params *params, const struct batch *batch, const char *writer,
                           bool forget);

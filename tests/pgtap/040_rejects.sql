@@ -1,6 +1,6 @@
 -- Rejects: as they came, and what people see of them.
 \set QUIET on
-SELECT plan(12);
+SELECT plan(16);
 SET ROLE logger;
 TRUNCATE sensorlog.reject;
 INSERT INTO sensorlog.reject (rejected_at, received_at, source, mapping, topic, payload, payload_length, reason, detail)
@@ -18,6 +18,12 @@ SELECT results_eq($$SELECT mapping, reason, n, last_topic, last_detail FROM sens
              (NULL, 'too long', 1::bigint, 't/' || U&'\0001\200B\FFFE', NULL)$$, 'by reason');
 UPDATE sensorlog.reject SET client_id = 'mast-7' WHERE topic = 't/1';
 SELECT is((SELECT client_id FROM sensorlog.rejects_last_day WHERE topic = 't/1'), 'mast-7', 'who sent it');
+UPDATE sensorlog.reject SET writer = 'edge3' WHERE topic IN ('t/0', 't/2');
+SELECT is((SELECT array_agg(writer) FROM sensorlog.rejects_last_day), '{NULL,edge3,NULL}'::text[], 'which sensorlogd');
+SELECT is((SELECT writers FROM sensorlog.reject_reasons_last_day WHERE mapping = 'm'), 'edge3', 'by reason: the one that is known');
+UPDATE sensorlog.reject SET writer = 'edge7' WHERE topic = 't/1';
+SELECT is((SELECT writers FROM sensorlog.reject_reasons_last_day WHERE mapping = 'm'), 'edge3, edge7', 'by reason: all that had it');
+SELECT is((SELECT writers FROM sensorlog.reject_reasons_last_day WHERE mapping IS NULL), NULL, 'by reason: unknown');
 SELECT is(sensorlog.payload_text('12345', 3), '123', 'the beginning');
 SELECT is(sensorlog.payload_text('\xc3a4c3a4', 1), 'ä', 'in characters');
 SELECT is(sensorlog.payload_text('\xc3'), '\xc3', 'half a character');

@@ -42,11 +42,11 @@ def make_site(database, configuration):
     """make_site(mappings, conninfo) is a configuration whose tables are there, with no daemon; rejects are put by hand."""
     made = []
 
-    def make(mappings=(COUNT,), conninfo=None, writer="test"):
+    def make(mappings=(COUNT,), conninfo=None, writer="test", migrate=True):
         files, _ = sensorlogd.configuration_for(database, {"site": NOWHERE, "other": NOWHERE}, mappings,
                                                 conninfo=conninfo, conf={"postgres": {"writer": writer}})
         made.append(files)
-        assert sensorlogd.run_command("migrate", "-c", files.file).returncode == 0
+        assert not migrate or sensorlogd.run_command("migrate", "-c", files.file).returncode == 0
         return files
 
     yield make
@@ -54,12 +54,12 @@ def make_site(database, configuration):
         one.remove()
 
 
-def put(database, first, last, mapping="count", topic="count/1", payload=count):
+def put(database, first, last, mapping="count", topic="count/1", payload=count, writer=None):
     """Rejects with the payloads of first to last - 1."""
     for n in range(first, last):
         database.query("INSERT INTO sensorlog.reject (received_at, source, mapping, topic, payload, payload_length, qos,"
-                       " retain, dup, reason) VALUES (now(), 'site', %s, %s, %s, %s, 1, false, false, 'by hand')",
-                       [mapping, topic, payload(n), len(payload(n))])
+                       " retain, dup, reason, writer) VALUES (now(), 'site', %s, %s, %s, %s, 1, false, false, 'by hand', %s)",
+                       [mapping, topic, payload(n), len(payload(n)), writer])
 
 
 # ---- what was in the way is mended ----
@@ -285,6 +285,104 @@ def test_order_over_many_pages(make_site, database):
                    " 'r', 'count' FROM generate_series(1, 5000) AS n")
     assert replay(site) == (0, "replayed 5000 messages: 5000 stored")
     assert database.column("SELECT n FROM telemetry.count ORDER BY serial") == list(range(1, 5001))
+
+
+# ---- several writers ----
+
+
+OTHERS = " left: rejected by other writers (%s), see --writer"
+
+
+def writers(database):
+    """Who rejected what is in the table, by payload."""
+    return dict(database.query("SELECT convert_from(payload, 'UTF8'), writer FROM sensorlog.reject ORDER BY id"))
+
+
+def test_each_takes_its_own(make_daemon, make_broker, database):
+    """Two boxes, one database, mappings of the same names: what each rejects carries its writer, and its replay leaves the
+    other's alone. What is refused again is whose it was."""
+    boxes = {}
+    for name in ("edge3", "edge7"):
+        broker = make_broker()
+        daemon = make_daemon(broker, [COUNT, TEXT], conf={"postgres": {"writer": name}})
+        broker.wait_subscribed()
+        database.query("ALTER TABLE telemetry.noted DROP CONSTRAINT IF EXISTS short,"
+                       " ADD CONSTRAINT short CHECK (length(n) < 9)")
+        reject_all(broker, name.encode(), name.encode() + b" too long", b"\xff" + name.encode())
+        boxes[name] = daemon.configuration
+    assert database.query("SELECT writer, mapping, count(*) FROM sensorlog.reject GROUP BY 1, 2 ORDER BY 1, 2") == [
+        ("edge3", "count", 3), ("edge3", "noted", 2), ("edge7", "count", 3), ("edge7", "noted", 2)]
+    ids = "SELECT id FROM sensorlog.reject WHERE writer = 'edge7' ORDER BY id"
+    before = database.column(ids)
+    assert replay(boxes["edge3"]) == (1, "replayed 5 messages: 0 stored, 5 refused again; 5" + OTHERS % "edge7")
+    assert database.query("SELECT writer, count(*) FROM sensorlog.reject GROUP BY 1 ORDER BY 1") == \
+        [("edge3", 5), ("edge7", 5)], "not edge3/replay"
+    assert database.column(ids) == before, "they are not touched"
+    database.query("ALTER TABLE telemetry.noted DROP CONSTRAINT short")
+    assert replay(boxes["edge3"], "--mapping", "noted", "--dry-run") == (
+        1, "of 2 messages 1 would be stored, 1 would be refused again; 2" + OTHERS % "edge7")
+    assert replay(boxes["edge7"], "--mapping", "noted") == (
+        1, "replayed 2 messages: 1 stored, 1 refused again; 2" + OTHERS % "edge3")
+    assert sorted(numbers(database, "noted")) == ["edge3", "edge7", "edge7 too long"]
+
+
+def test_of_another_writer(make_site, database):
+    """A box that was replaced, or renamed: its rejects are taken by name, and no others."""
+    site = make_site()
+    put(database, 0, 3)
+    put(database, 3, 5, writer="test")
+    put(database, 5, 9, writer="edge3")
+    put(database, 9, 10, payload=lambda n: b"nonsense", writer="edge3")
+    assert replay(site, "--writer", "edge3", "--dry-run") == (
+        1, "of 5 messages 4 would be stored, 1 would be refused again; 5" + OTHERS % "unknown, test")
+    assert replay(site, "--writer", "edge3") == (
+        1, "replayed 5 messages: 4 stored, 1 refused again; 5" + OTHERS % "unknown, test")
+    assert numbers(database) == [5, 6, 7, 8]
+    assert writers(database)["nonsense"] == "edge3", "it is still whose it was"
+    assert replay(site) == (0, "replayed 5 messages: 5 stored; 1" + OTHERS % "edge3")
+    assert numbers(database) == list(range(9))
+    assert replay(site, "--writer", "egde3") == (0, "replayed 0 messages: 0 stored; 1" + OTHERS % "edge3")
+    assert replay(site, "--writer", "test/replay") == (0, "replayed 0 messages: 0 stored; 1" + OTHERS % "edge3")
+    result = sensorlogd.run_command("replay", "-c", site.file, "--writer")
+    assert result.returncode == 2 and "[--writer NAME]" in result.stderr
+
+
+def test_of_all_writers(make_site, database):
+    """Whose they were is kept, also where nobody knows; none is left to others, not even over a page's end."""
+    site = make_site()
+    names = ["edge3", None, "test", "a\x1b[1m", "edge4", "edge5"]
+    database.query("INSERT INTO sensorlog.reject (topic, payload, payload_length, reason, mapping, writer)"
+                   " SELECT 'count/1', convert_to(n::text, 'UTF8'), octet_length(n::text), 'r', 'count',"
+                   " (%s::text[])[1 + n %% 6] FROM generate_series(0, 2999) AS n", [names])
+    put(database, 0, 1, writer="edge5")  # then it has the most
+    for n, name in enumerate(names):
+        put(database, n, n + 1, payload=lambda n: b"bad %d" % n, writer=name)
+    code, said = replay(site, "--dry-run")
+    assert code == 1
+    assert said == "of 1002 messages 1000 would be stored, 2 would be refused again; 2005" + \
+        OTHERS % "edge5, a?[1m, edge3, ..."
+    assert replay(site, "--writer", "*") == (1, "replayed 3007 messages: 3001 stored, 6 refused again")
+    assert numbers(database) == sorted([0, *range(3000)])
+    assert writers(database) == {f"bad {n}": name for n, name in enumerate(names)}
+
+
+def test_what_an_older_release_has_rejected(make_site, database):
+    """Its table had no writer. A view of the site's own on ours outlives the upgrade."""
+    site = make_site(migrate=False)
+    script = sensorlogd.run_command("migrate", "-c", site.file, "--print").stdout
+    database.query("SET ROLE logger; " + script[:script.index("-- migration 004")] + "; RESET ROLE")
+    put_before = ("INSERT INTO sensorlog.reject (topic, payload, payload_length, reason, mapping) VALUES"
+                  " ('count/1', '1', 1, 'r', 'count'), ('count/1', 'x', 1, 'r', 'count')")
+    database.query(put_before)
+    database.query("CREATE VIEW mine AS SELECT topic, payload_text FROM sensorlog.rejects_last_day")
+    assert sensorlogd.run_command("migrate", "-c", site.file).returncode == 0
+    assert database.query("SELECT payload_text FROM mine ORDER BY 1") == [("1",), ("x",)]
+    assert writers(database) == {"1": None, "x": None}
+    database.query(put_before.replace("'1'", "'2'").replace("'x'", "'y'"))  # by a daemon that still runs
+    put(database, 3, 4, writer="edge3")
+    assert replay(site) == (1, "replayed 4 messages: 2 stored, 2 refused again; 1" + OTHERS % "edge3")
+    assert numbers(database) == [1, 2]
+    assert writers(database) == {"3": "edge3", "x": None, "y": None}, "nor does anybody know it now"
 
 
 # ---- whatever fails ----

@@ -531,15 +531,15 @@ static void rejects_are_written_in_full(void **state)
     char nothing[8];
     add_rejects(rig);
     sql_encode_reject_types(&rig->params);
-    assert_int_equal(rig->params.params.count, 14);
-    sql_encode_rejects(&rig->params, rig->batch);
+    assert_int_equal(rig->params.params.count, 15);
+    sql_encode_rejects(&rig->params, rig->batch, "edge7");
     execute(sql_insert_rejects(), &rig->params, nothing, sizeof nothing);
     rig_assert_text(
         server,
         "SELECT received_at, source, mapping, topic, payload, payload_length, qos, retain,"
-        " dup, reason, detail, sqlstate FROM sensorlog.reject ORDER BY id LIMIT 1",
+        " dup, reason, detail, sqlstate, writer FROM sensorlog.reject ORDER BY id LIMIT 1",
         "2023-11-14 22:13:20.123456+00|site \"1\"|weather|\xc3\xa4/b|\\x0027ff|209715200|1|t|t|"
-        "malformed|at byte 2|22P02");
+        "malformed|at byte 2|22P02|edge7");
     rig_assert_text(
         server,
         "SELECT properties->'user', properties - 'user' FROM sensorlog.reject"
@@ -549,9 +549,46 @@ static void rejects_are_written_in_full(void **state)
         "\"response_topic\": \"r/1\", \"correlation_data\": \"00ff0a\"}");
     rig_assert_text(server,
                     "SELECT received_at > now() - interval '1 minute', mapping, topic, payload,"
-                    " payload_length, properties, qos, retain, dup, reason, detail, sqlstate"
-                    " FROM sensorlog.reject ORDER BY id OFFSET 1",
-                    "t|~|t|\\x|0|~|0|f|f|oversize|~|~");
+                    " payload_length, properties, qos, retain, dup, reason, detail, sqlstate,"
+                    " writer FROM sensorlog.reject ORDER BY id OFFSET 1",
+                    "t|~|t|\\x|0|~|0|f|f|oversize|~|~|edge7");
+    rig_free(rig);
+}
+
+// Ours, but for what is rejected again: that keeps the writer of its entry, also where it has none.
+static void rejects_have_a_writer(void **state)
+{
+    (void)state;
+    rig_need_postgres();
+    static const struct {
+        uint8_t kind;
+        const char *writer;
+    } cases[] = {
+        {MESSAGE_OF_REJECTS, "b\xc3\xb6x \"9\""},
+        {MESSAGE_NO_ENTRY, NULL},
+        {MESSAGE_OF_REJECTS, NULL},
+        {MESSAGE_OF_SPOOL, NULL},
+        {MESSAGE_OF_REJECTS, "edge3"},
+    };
+    struct rig *rig = rig_new();
+    char nothing[8];
+    rig_run(server, "TRUNCATE sensorlog.reject");
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const struct message_parts parts = {.topic = "t",
+                                            .topic_length = 1,
+                                            .entry_kind = cases[i].kind,
+                                            .writer = cases[i].writer};
+        struct message *message = message_new(&rig->source, &rig->budget, &parts);
+        batch_add_reject(rig->batch, &keyed, message, "again", NULL, "");
+        message_release(message, VERDICT_NONE, NULL);
+    }
+    sql_encode_reject_types(&rig->params);
+    sql_encode_rejects(&rig->params, rig->batch, "edge7");
+    execute(sql_insert_rejects(), &rig->params, nothing, sizeof nothing);
+    rig_assert_text(server,
+                    "SELECT string_agg(coalesce(writer, '~'), ', ' ORDER BY id)"
+                    " FROM sensorlog.reject",
+                    "b\xc3\xb6x \"9\", edge7, ~, edge7, edge3");
     rig_free(rig);
 }
 
@@ -568,6 +605,7 @@ int main(void)
         cmocka_unit_test(rows_that_were_there_come_back),
         cmocka_unit_test(refused_rows_are_left_out),
         cmocka_unit_test(rejects_are_written_in_full),
+        cmocka_unit_test(rejects_have_a_writer),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
