@@ -76,12 +76,22 @@ def _live(life, site, oracle, tell):
         _suffer(life, site, happening, chance, tell)
         life.done += 1
         life.overlapped += len(happening) - 1
-        site.settle()
-        life.account = oracle.judge()
-        tell(f"judged: {life.account.words()}")
+        life.account = _judge(site, oracle, tell)
         if _failed(life, site):
             return
     _end(life, site, oracle, tell)
+
+
+def _judge(site, oracle, tell):
+    """Once all is there, or nothing comes any more: the last message may overtake, in mosquitto, what waits for a place in
+    the daemon's window."""
+    while True:
+        site.settle()
+        settled = site.settled()
+        account = oracle.judge()
+        tell(f"judged: {account.words()}")
+        if not account.findings or not site.more_is_settled_than(settled):
+            return account
 
 
 def _suffer(life, site, happening, chance, tell):

@@ -178,7 +178,7 @@ class Site:
         self.load.rest()
         self._mark()
         wait_until(self._nothing_pending, "all that has arrived to have its verdict and to be forgotten, and the spool to be empty",
-                   progress=self._settled)
+                   progress=self.settled)
         self.daemon.look()
 
     def _mark(self):
@@ -191,7 +191,7 @@ class Site:
             with contextlib.suppress(TimedOut):
                 if self.fault.broker_loses:
                     return wait_until(lambda: self._marked(first), "the last message's row", timeout=2, interval=0.02)
-                return wait_until(lambda: self._marked(first), "the last message's row", interval=0.02, progress=self._settled)
+                return wait_until(lambda: self._marked(first), "the last message's row", interval=0.02, progress=self.settled)
         raise TimedOut("the last message's row is not there")
 
     def _marked(self, first):
@@ -199,9 +199,13 @@ class Site:
                                    " SELECT 1 FROM sensorlog.reject WHERE topic = 'reading/marker' AND id > %s",
                                    [first, self._last_reject])
 
-    def _settled(self):
+    def settled(self):
         """How many messages have their verdict."""
         return self.daemon.metrics().total("sensorlog_messages_total")
+
+    def more_is_settled_than(self, before):
+        with contextlib.suppress(TimedOut):
+            return wait_until(lambda: self.settled() != before, "more to have its verdict", timeout=5)
 
     def _nothing_pending(self):
         books = self.daemon.metrics()
