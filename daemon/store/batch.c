@@ -160,12 +160,23 @@ void batch_keep_row(struct batch *batch, struct target *target, struct message *
 }
 
 // The reject is complete, but for what it is charged.
+// Bytes in the statement, at most: a character of the properties may take six in JSON.
+static size_t reject_size(const struct batch_reject *reject)
+{
+    const struct message *message = reject->message;
+    size_t size = message->payload_length + message->topic_length + message->client_id_length;
+    for (uint32_t i = 0; i < message->property_count; i++)
+        size +=
+            (size_t)6 * (message->properties[i].name_length + message->properties[i].value_length);
+    return size + (reject->detail ? strlen(reject->detail) : 0);
+}
+
 static void keep_reject(struct batch *batch, const struct batch_reject *reject,
                         const char *sqlstate)
 {
     batch->rejects = mem_grow(batch->rejects, batch->reject_count, &batch->reject_capacity,
                               sizeof *batch->rejects);
-    batch->value_bytes += reject->message->payload_length;
+    batch->value_bytes += reject_size(reject);
     struct batch_reject *added = &batch->rejects[batch->reject_count++];
     *added = *reject;
     strncpy(added->sqlstate, sqlstate, sizeof added->sqlstate - 1);
@@ -246,7 +257,7 @@ void batch_judge_again(struct batch *batch)
         struct batch_group *group = &batch->groups[reject->target->index];
         group->outcomes[reject->row] = VERDICT_NONE;
         group->refused--;
-        batch->value_bytes -= reject->message->payload_length;
+        batch->value_bytes -= reject_size(reject);
         free_detail(reject);
     }
     batch->reject_count = kept;

@@ -58,7 +58,7 @@ struct batch {
     int64_t *taken;               // entries of the reject table, which go in the transaction
     size_t taken_count, taken_capacity;
     size_t row_count;         // over all groups
-    size_t value_bytes;       // of their values that are bytes, and of the rejects' payloads
+    size_t value_bytes;       // of their values that are bytes, and of the rejects
     size_t charged;           // bytes of the budget, beside the messages' own
     size_t arena_charged;     // of them, for the arena
     size_t for_now;           // bytes of the rejects of this attempt

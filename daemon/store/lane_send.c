@@ -12,7 +12,7 @@
 #include "store/sql_text.h"
 
 enum {
-    NAME_SIZE = 32,      // of a prepared statement
+    NAME_SIZE = 48,      // of a prepared statement
     TRUST_BATCHES = 256, // after batches without rows that were there already
 };
 
@@ -134,9 +134,13 @@ void lane_send_immediate(struct lane *lane)
     pg_query(lane->pg, "SET CONSTRAINTS ALL IMMEDIATE", NULL, late_check, lane);
 }
 
-static void put_name(char name[NAME_SIZE], unsigned index, unsigned serial, bool keyed)
+// Nothing else ever has the name on this connection, so that one that could not be given up is in
+// nobody's way.
+static void put_name(char name[NAME_SIZE], unsigned index, const struct lane_statement *statement,
+                     bool keyed)
 {
-    snprintf(name, NAME_SIZE, "%c%u_%u", keyed ? 'k' : 'm', index, serial);
+    snprintf(name, NAME_SIZE, "%c%u_%u_%u", keyed ? 'k' : 'm', index, statement->serial,
+             statement->looks);
 }
 
 // The target that had the index before is gone, or its table has changed: its statements go.
@@ -144,7 +148,7 @@ static void leave_statement(struct lane *lane, struct lane_statement *statement,
 {
     char name[NAME_SIZE], sql[NAME_SIZE + 16];
     for (int keyed = 0; keyed < 2; keyed++) {
-        put_name(name, index, statement->serial, keyed);
+        put_name(name, index, statement, keyed);
         snprintf(sql, sizeof sql, "DEALLOCATE %s", name);
         if (statement->prepared[keyed])
             pg_query(lane->pg, sql, NULL, lane_check, lane);
@@ -197,7 +201,7 @@ void lane_send_rows(struct lane *lane, struct batch_group *group, size_t first, 
     if (!statement->keyed)
         group->target->trust--;
     char name[NAME_SIZE];
-    put_name(name, group->target->index, group->target->serial, statement->keyed);
+    put_name(name, group->target->index, statement, statement->keyed);
     if (!statement->prepared[statement->keyed] && !prepare_rows(lane, statement, name))
         return;
     if (sql_encode_rows(&lane->params, group, &rows, statement->keyed) > 0)

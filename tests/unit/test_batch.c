@@ -304,6 +304,38 @@ static void memory_is_charged(void **state)
     batch_settle(rig->batch);
 }
 
+// PostgreSQL takes no message of a GiB: who fills batches looks at what they are when written.
+static void all_of_a_reject_counts(void **state)
+{
+    struct rig *rig = *state;
+    enum { LENGTH = 100000 };
+    char *control = mem_zalloc(LENGTH + 1);
+    memset(control, '\001', LENGTH); // six characters in JSON
+    const struct message_property property = {.kind = MESSAGE_USER_PROPERTY,
+                                              .name_length = 1,
+                                              .value_length = LENGTH,
+                                              .name = "a",
+                                              .value = control};
+    const struct message_parts parts = {.topic = control,
+                                        .topic_length = LENGTH / 2,
+                                        .payload = control,
+                                        .payload_length = LENGTH,
+                                        .properties = &property,
+                                        .property_count = 1};
+    struct message *message = message_new(&rig->source, &rig->budget, &parts);
+    for (int i = 0; i < 2; i++)
+        books_receive(&rig->targets[i].books);
+    batch_add_reject(rig->batch, &rig->targets[0], message, "malformed", control, "");
+    size_t one = rig->batch->value_bytes;
+    assert_true(one >= LENGTH * 6 + LENGTH / 2 + LENGTH + LENGTH);
+    batch_add_reject(rig->batch, &rig->targets[1], message, "malformed", control, "");
+    assert_int_equal(rig->batch->value_bytes, 2 * one);
+    message_release(message, VERDICT_NONE, NULL);
+    batch_settle(rig->batch);
+    assert_int_equal(rig->batch->value_bytes, 0);
+    free(control);
+}
+
 // As a window that has moved lets more be read.
 static void what_a_message_sets_off_goes_to_another_batch(void **state)
 {
@@ -333,6 +365,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(rows_are_settled_in_their_order),
         TEST(a_batch_is_used_again),
+        TEST(all_of_a_reject_counts),
         TEST(outcomes_become_verdicts),
         TEST(a_message_of_two_mappings_ends_once),
         TEST(a_reserved_row_need_not_be_kept),
