@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs the tests: run.sh UNIT_TEST_PROGRAMS... -- PYTEST_ARGUMENTS... (within with_postgres.sh, for the unit tests).
+# Runs the tests: run.sh UNIT_TEST_PROGRAMS... -- PYTEST_ARGUMENTS... (within with_postgres.sh, for pgTAP).
 # The last line of its output is "N passed, N failed, N skipped", over both kinds; it fails if a test failed.
 # TEST_JOBS: how many system tests run at a time (default: cores + 3, since they mostly wait, where python3-pytest-xdist is installed).
 # TEST_UNIT_TIMEOUT: seconds that one unit test program may take (default 300).
@@ -49,6 +49,44 @@ run_unit_test() {
     fi
 }
 
+# Half of the programs, with a PostgreSQL of their own; leaves the counts in the file $1.
+run_unit_tests() {
+    local counts=$1
+    shift
+    while [ $# -gt 0 ]; do
+        run_unit_test "$1"
+        shift
+    done
+    echo "$passed $failed $skipped" >"$counts"
+}
+
+# Two at a time, since they mostly wait for the disk and for PostgreSQL.
+run_all_unit_tests() {
+    local half halves=2 pids=() good bad omitted
+    for ((half = 0; half < halves; half++)); do
+        local mine=() number=0 program
+        for program in "$@"; do
+            ((number++ % halves == half)) && mine+=("$program")
+        done
+        mkdir "$scratch/$half"
+        scratch=$scratch/$half "$here/with_postgres.sh" --conf fsync=off -- \
+            bash -c 'passed=0 failed=0 skipped=0; run_unit_tests "$@"' _ "$scratch/$half/counts" "${mine[@]}" \
+            >"$scratch/$half/log" 2>&1 &
+        pids+=($!)
+    done
+    for ((half = 0; half < halves; half++)); do
+        wait "${pids[half]}"
+        cat "$scratch/$half/log"
+        if ! read -r good bad omitted <"$scratch/$half/counts"; then
+            good=0 bad=1 omitted=0
+        fi
+        passed=$((passed + good))
+        failed=$((failed + bad))
+        skipped=$((skipped + omitted))
+    done
+}
+export -f cmocka_count run_unit_test run_unit_tests
+
 # pgTAP's lines: "ok 1 - ...", "not ok 2 - ...".
 run_pgtap() {
     local status good bad
@@ -75,7 +113,7 @@ run_system_tests() {
     fi
     echo "== system tests, $1"
     rm -f "$scratch/counts"
-    # They bring clusters of their own; that of the unit tests must not be found by chance.
+    # They bring clusters of their own; that of pgTAP must not be found by chance.
     env -u PGHOST -u PGPORT -u PGUSER -u PGDATABASE -u PGDATA SENSORLOGD="$2" \
         SENSORLOGD_FAILPOINTS="$build/failpoints/sensorlogd" TEST_COUNTS="$scratch/counts" PYTHONDONTWRITEBYTECODE=1 \
         /usr/bin/python3 -m pytest -q "${parallel[@]}" "${@:3}"
@@ -93,10 +131,12 @@ run_system_tests() {
     fi
 }
 
+programs=()
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
-    run_unit_test "$1"
+    programs+=("$1")
     shift
 done
+[ ${#programs[@]} = 0 ] || run_all_unit_tests "${programs[@]}"
 if [ "${1-}" = -- ]; then
     shift
     run_pgtap
