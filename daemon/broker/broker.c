@@ -208,7 +208,8 @@ bool broker_reload(struct broker *broker, const struct broker_options *options, 
     if (!files_load(&files, options, before.tls != NULL, error))
         return false;
     broker->options = options; // but the name of before stays: messages on their way have it
-    broker->memory.limit = broker->unfinished.limit = options->memory;
+    budget_set_limit(&broker->memory, options->memory);
+    budget_set_limit(&broker->unfinished, options->memory);
     broker->sessions->limits = (struct session_limits){
         .subscriptions = options->subscriptions,
         .queued_messages = options->queued_messages,

@@ -8,6 +8,8 @@ from harness.load import Publisher, mqtt_publish
 from harness.mappings import COUNT, count, text_mapping
 from harness.wait import wait_until
 
+QUOTA = 0x97
+
 
 def changing(generation, topic_filter="count/+"):
     """A mapping that has another constant and, every other time, another column each time; no key."""
@@ -232,6 +234,27 @@ def test_what_the_broker_takes_over_is_not_said(make_builtin, database):
     load.publish_all(50)
     load.close()
     wait_once_each(database, "count", set(range(50)))
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_more_memory_takes_effect_at_once(make_builtin, qos):
+    """All of it waits for a client that is away: nothing is given back that would show the room."""
+    site = make_builtin(memory="1MiB", queued_messages=1000, queued_bytes="64MiB")
+    away = site.client(5, "away", keep=True)
+    away.subscribe("t/#", 1)
+    away.close()
+    publisher = site.client(5)
+    while publisher.publish("t/1", bytes(50000), qos) == 0:
+        pass
+    assert publisher.publish("t/1", bytes(50000), qos) == QUOTA
+    site.daemon.configuration.set("broker", memory="64MiB")
+    site.daemon.reload()
+    assert [publisher.publish("t/1", bytes(50000), qos) for _ in range(10)] == [0] * 10
+
+    # Less than is in use: it is full again.
+    site.daemon.configuration.set("broker", memory="1MiB")
+    site.daemon.reload()
+    assert publisher.publish("t/1", bytes(50000), qos) == QUOTA
 
 
 def test_a_table_that_does_not_fit_stops_its_new_mapping_alone(make_site, database):
