@@ -69,7 +69,7 @@ run_all_unit_tests() {
             ((number++ % halves == half)) && mine+=("$program")
         done
         mkdir "$scratch/$half"
-        scratch=$scratch/$half "$here/with_postgres.sh" --conf fsync=off -- \
+        env scratch="$scratch/$half" "$here/with_postgres.sh" --conf fsync=off -- \
             bash -c 'passed=0 failed=0 skipped=0; run_unit_tests "$@"' _ "$scratch/$half/counts" "${mine[@]}" \
             >"$scratch/$half/log" 2>&1 &
         pids+=($!)
