@@ -1,8 +1,10 @@
 // Messages into records and back.
 #include "spool/spool_record.h"
 
+#include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "spool/spool_schema.h"
 
 enum { FLAG_QOS = 3, FLAG_DUP = 4, FLAG_RETAIN = 8, FLAG_UNSURE = 16, FLAGS = 31 };
@@ -48,6 +50,43 @@ static void write_properties(struct bytes_writer *w, const struct message *messa
     }
 }
 
+// As JSON has it: without zeros before it.
+static bool is_decimal_u32(const char *digits, uint32_t length)
+{
+    uint64_t number = 0;
+    if (length == 0 || length > strlen("4294967295") || (digits[0] == '0' && length > 1))
+        return false;
+    for (uint32_t i = 0; i < length; i++) {
+        if (digits[i] < '0' || digits[i] > '9')
+            return false;
+        number = number * 10 + (uint64_t)(digits[i] - '0');
+    }
+    return number <= UINT32_MAX;
+}
+
+static bool value_valid(const struct message_property *property)
+{
+    const char *value = property->value;
+    switch (property->kind) {
+    case MESSAGE_CORRELATION_DATA:
+        return true;
+    case MESSAGE_PAYLOAD_FORMAT:
+        return property->value_length == 1 && (*value == '0' || *value == '1');
+    case MESSAGE_EXPIRY:
+        return is_decimal_u32(value, property->value_length);
+    default:
+        return utf8_valid(value, property->value_length);
+    }
+}
+
+static bool property_valid(const struct message_property *property)
+{
+    bool named = property->name ? utf8_valid(property->name, property->name_length)
+                                : property->name_length == 0;
+    return property->kind <= MESSAGE_EXPIRY && named && property->name_length <= UINT16_MAX &&
+           property->value_length <= UINT16_MAX && value_valid(property);
+}
+
 static bool read_property(struct bytes_reader *r, struct message_property *property)
 {
     uint8_t kind = bytes_read_u8(r);
@@ -57,7 +96,7 @@ static bool read_property(struct bytes_reader *r, struct message_property *prope
     struct bytes name = bytes_read(r, property->name_length);
     property->value = (const char *)bytes_read(r, property->value_length).data;
     property->name = kind == MESSAGE_USER_PROPERTY ? (const char *)name.data : NULL;
-    return !r->bad && kind <= MESSAGE_EXPIRY;
+    return !r->bad && property_valid(property);
 }
 
 static bool count_properties(struct bytes encoded, uint32_t *count)
@@ -159,9 +198,36 @@ void spool_record_copy(struct spool_record *record, const struct message *messag
 
 // ---- and back ----
 
-static const char *read_text(struct arena *arena, struct bytes field)
+// A record may hold anything. What PostgreSQL would refuse must not reach it: each try would end
+// alike, and nothing behind it would ever come out.
+enum { ESCAPED_TOPIC_MAX = UINT16_MAX * 4 }; // of a PUBLISH that came with a flaw, as \xHH
+
+static const int64_t time_max_us = INT64_MAX / 1000; // a clock counts nanoseconds
+
+struct reading {
+    const struct spool_record *record;
+    struct arena *arena;
+    struct spool_entry *entry;
+    const char *damaged; // the columns, or NULL
+};
+
+static void note_damaged(struct reading *reading, const char *column)
 {
-    return field.data ? arena_copy(arena, field.data, field.length) : NULL;
+    reading->damaged = reading->damaged
+                           ? arena_printf(reading->arena, "%s, %s", reading->damaged, column)
+                           : column;
+}
+
+// NULL where there is none, or none that is text.
+static const char *read_text(struct reading *reading, enum spool_field which, const char *column)
+{
+    struct bytes field = reading->record->fields[which];
+    if (!field.data)
+        return NULL;
+    if (utf8_valid(field.data, field.length))
+        return arena_copy(reading->arena, field.data, field.length);
+    note_damaged(reading, column);
+    return NULL;
 }
 
 // A message has its flaw as static text. There are a few; another release's may be others.
@@ -180,46 +246,120 @@ static const char *keep_flaw(const char *flaw)
     return "flawed when it came";
 }
 
-static uint32_t length_of(struct bytes field)
+// Bytes that are no text are written as \xHH, as in the topic of a malformed PUBLISH.
+static struct bytes escape(struct arena *arena, struct bytes text)
 {
-    return field.length < UINT32_MAX ? (uint32_t)field.length : UINT32_MAX;
+    char *escaped = arena_alloc(arena, text.length * strlen("\\xHH") + 1);
+    size_t length = 0;
+    for (size_t at = 0;;) {
+        size_t span = utf8_span(text.data + at, text.length - at);
+        memcpy(escaped + length, text.data + at, span);
+        length += span;
+        at += span;
+        if (at == text.length)
+            break;
+        length += (size_t)sprintf(escaped + length, "\\x%02X", text.data[at++]);
+    }
+    return (struct bytes){(const uint8_t *)escaped, length};
+}
+
+// After the flaw, with which it may be longer.
+static void read_topic(struct reading *reading)
+{
+    struct message_parts *parts = &reading->entry->parts;
+    struct bytes topic = reading->record->fields[SPOOL_TOPIC];
+    bool valid = utf8_valid(topic.data, topic.length);
+    if (!valid || topic.length > (parts->flaw ? ESCAPED_TOPIC_MAX : UINT16_MAX))
+        note_damaged(reading, "topic");
+    if (topic.length > ESCAPED_TOPIC_MAX) {
+        topic.length = ESCAPED_TOPIC_MAX;
+        valid = utf8_valid(topic.data, topic.length);
+    }
+    if (!valid)
+        topic = escape(reading->arena, topic);
+    parts->topic = (const char *)topic.data;
+    parts->topic_length = (uint32_t)topic.length;
+}
+
+static void read_client_id(struct reading *reading)
+{
+    struct message_parts *parts = &reading->entry->parts;
+    struct bytes id = reading->record->fields[SPOOL_CLIENT_ID];
+    if (id.length > UINT16_MAX || !utf8_valid(id.data, id.length)) {
+        note_damaged(reading, "client_id");
+        return;
+    }
+    parts->client_id = (const char *)id.data;
+    parts->client_id_length = (uint32_t)id.length;
+}
+
+static void read_texts(struct reading *reading)
+{
+    struct message_parts *parts = &reading->entry->parts;
+    parts->origin = read_text(reading, SPOOL_ORIGIN, "origin");
+    parts->only = read_text(reading, SPOOL_ONLY, "only_for");
+    parts->flaw = keep_flaw(read_text(reading, SPOOL_FLAW, "flaw"));
+    parts->flaw_detail = read_text(reading, SPOOL_FLAW_DETAIL, "flaw_detail");
+    read_topic(reading);
+    read_client_id(reading);
+    if (!read_properties(reading->record->fields[SPOOL_PROPERTIES], reading->arena, parts)) {
+        parts->property_count = 0;
+        note_damaged(reading, "properties");
+    }
+}
+
+static void read_flags(struct reading *reading)
+{
+    const struct spool_record *record = reading->record;
+    struct message_parts *parts = &reading->entry->parts;
+    uint8_t qos = record->flags & FLAG_QOS;
+    if (qos > 2 || record->flags > FLAGS)
+        note_damaged(reading, "flags");
+    parts->qos = qos <= 2 ? qos : 0;
+    parts->dup = record->flags & FLAG_DUP;
+    parts->retain = record->flags & FLAG_RETAIN;
+    reading->entry->unsure = record->flags & FLAG_UNSURE;
+}
+
+static void read_numbers(struct reading *reading)
+{
+    const struct spool_record *record = reading->record;
+    struct spool_entry *entry = reading->entry;
+    struct message_parts *parts = &entry->parts;
+    read_flags(reading);
+    parts->received_us = record->received_us;
+    if (record->received_us < 0 || record->received_us > time_max_us) {
+        note_damaged(reading, "received_us");
+        parts->received_us = 0; // now
+    }
+    parts->full_length = record->full_length;
+    if (record->full_length > BYTES_VARINT_MAX) { // more than a packet of MQTT
+        note_damaged(reading, "full_length");
+        parts->full_length = parts->payload_length;
+    }
+    entry->session = record->session;
+    entry->content = record->content;
+    entry->packet_id = record->packet_id;
+    if (record->session != 0 && record->packet_id == 0) {
+        note_damaged(reading, "packet_id");
+        entry->session = 0;
+    }
 }
 
 void spool_record_read(const struct spool_record *record, struct arena *arena,
                        struct spool_entry *entry)
 {
-    const struct bytes *fields = record->fields;
-    uint8_t qos = record->flags & FLAG_QOS;
-    *entry = (struct spool_entry){
-        .number = record->number,
-        .session = record->session,
-        .content = record->content,
-        .packet_id = record->packet_id,
-        .unsure = record->flags & FLAG_UNSURE,
-    };
+    struct reading reading = {.record = record, .arena = arena, .entry = entry};
     struct message_parts *parts = &entry->parts;
-    *parts = (struct message_parts){
-        .topic = (const char *)fields[SPOOL_TOPIC].data,
-        .topic_length = length_of(fields[SPOOL_TOPIC]),
-        .client_id = (const char *)fields[SPOOL_CLIENT_ID].data,
-        .client_id_length = length_of(fields[SPOOL_CLIENT_ID]),
-        .origin = read_text(arena, fields[SPOOL_ORIGIN]),
-        .only = read_text(arena, fields[SPOOL_ONLY]),
-        .received_us = record->received_us,
-        .entry = record->number,
-        .entry_kind = MESSAGE_OF_SPOOL,
-        .payload = fields[SPOOL_PAYLOAD].data,
-        .payload_length = fields[SPOOL_PAYLOAD].length,
-        .full_length = record->full_length,
-        .flaw = keep_flaw(read_text(arena, fields[SPOOL_FLAW])),
-        .flaw_detail = read_text(arena, fields[SPOOL_FLAW_DETAIL]),
-        .qos = qos <= 2 ? qos : 0,
-        .dup = record->flags & FLAG_DUP,
-        .retain = record->flags & FLAG_RETAIN,
-    };
-    bool good = read_properties(fields[SPOOL_PROPERTIES], arena, parts) && record->flags <= FLAGS &&
-                qos <= 2 && parts->topic_length <= UINT16_MAX &&
-                parts->client_id_length <= UINT16_MAX;
-    if (!good)
+    *entry = (struct spool_entry){.number = record->number};
+    parts->entry = record->number;
+    parts->entry_kind = MESSAGE_OF_SPOOL;
+    parts->payload = record->fields[SPOOL_PAYLOAD].data;
+    parts->payload_length = record->fields[SPOOL_PAYLOAD].length;
+    read_texts(&reading);
+    read_numbers(&reading);
+    if (reading.damaged) {
         parts->flaw = "damaged in the spool";
+        parts->flaw_detail = reading.damaged;
+    }
 }

@@ -40,6 +40,7 @@ size_t spool_record_size(const struct spool_record *record); // of all fields
 // Moves the fields to memory of that size, and encodes the properties there.
 void spool_record_copy(struct spool_record *record, const struct message *message, uint8_t *memory);
 // All fields again: into entry, which points into them and the arena. They may be any bytes: where
-// no daemon can have written them, the entry has a flaw.
+// no daemon can have written them, the entry has a flaw, whose detail names the columns, and what
+// PostgreSQL would refuse is left out, a topic escaped, a time 0.
 void spool_record_read(const struct spool_record *record, struct arena *arena,
                        struct spool_entry *entry);
