@@ -1,5 +1,6 @@
 """A TCP proxy that breaks connections, wherever and whenever a fault wants it to."""
 import asyncio
+import contextlib
 import dataclasses
 import socket
 import struct
@@ -44,7 +45,9 @@ class Link:
         self.gone = False  # one side has vanished
         self.held = set()
         self.moved = asyncio.Event()
-        self._parsers = dict(zip((TO_SERVER, TO_CLIENT), proxy.parsers()))
+        counting = proxy.parsers()
+        self._counting = dict(zip((TO_SERVER, TO_CLIENT), counting))                # what has passed
+        self._finding = dict(zip((TO_SERVER, TO_CLIENT), type(counting[0]).pair()))  # what is about to
         self._tasks = []
 
     def start(self):
@@ -73,14 +76,14 @@ class Link:
 
     def _ruled(self, direction, data):
         """(where, rule) for each rule that acts on this data."""
-        parser, start = self._parsers[direction], 0
         rule, at = self.proxy.byte_rule(direction, len(data))
+        yield from self._ruled_packets(direction, data[:at], 0)
         if rule:
-            start = at
-            for _ in parser.feed(data[:at]):
-                pass  # what passes before it is seen
             yield at, rule
-        for end, kind, length in parser.feed(data[start:]):
+        yield from self._ruled_packets(direction, data[at:], at)
+
+    def _ruled_packets(self, direction, data, start):
+        for end, kind, length in self._finding[direction].feed(data):
             rule, end = self.proxy.packet_rule(direction, kind), end + start
             if rule:
                 yield {"before": end - length, "inside": end - max(length // 2, 1), "after": end}[rule.place], rule
@@ -101,15 +104,42 @@ class Link:
     async def _forward(self, direction, data):
         proxy = self.proxy
         if proxy.delay:
-            await asyncio.sleep(proxy.delay)
+            await self._sleep(proxy.delay)
         while data:
             piece, data = (data[:_PIECE], data[_PIECE:]) if proxy.rate else (data, b"")
             if proxy.rate:
-                await asyncio.sleep(len(piece) / proxy.rate)
+                await self._sleep(len(piece) / proxy.rate)
             while direction in self.held or direction in proxy.held:
                 self.moved.clear()
                 await self.moved.wait()
-            await proxy.loop.sock_sendall(self.sockets[_OTHER[direction]], piece)
+            await self._send(direction, piece)
+
+    async def _sleep(self, seconds):
+        """Until then, or until all is to pass again."""
+        self.moved.clear()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.moved.wait(), seconds)
+
+    async def _send(self, direction, data):
+        """What the kernel takes has passed. It is counted at once: nobody can have answered it yet."""
+        sock = self.sockets[_OTHER[direction]]
+        while data:
+            try:
+                sent = sock.send(data)
+            except BlockingIOError:
+                await self._writable(sock)
+                continue
+            for _ in self._counting[direction].feed(data[:sent]):
+                pass
+            data = data[sent:]
+
+    async def _writable(self, sock):
+        ready = asyncio.Event()
+        self.proxy.loop.add_writer(sock, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            self.proxy.loop.remove_writer(sock)
 
     def _stop(self):
         for task in self._tasks:

@@ -1,14 +1,21 @@
 """The spool where it gets tight or odd: full, the disk full, bad messages in it, reload and stop, turned off."""
+import errno
 import resource
+import signal
+import sys
 
 import pytest
 
+from harness.daemon import repository
 from harness.load import mqtt_publish
 from harness.mappings import COUNT, READING, count, reading, text_mapping
 from harness.sensor import Sensor
 from harness.spool import (
     DIRECT, DRAINING, KEEPING, SPOOL, in_order, numbers, publish_all, spool_balances, wait_direct, wait_state)
 from harness.wait import TimedOut, wait_until
+
+sys.path.insert(0, repository("tests"))
+from chaos.shim import Shim  # noqa: E402
 
 # ---- full ----
 
@@ -100,6 +107,63 @@ def test_a_full_disk(make_builtin, cluster, database, way):
     cluster.start()
     wait_direct(daemon)
     assert in_order(database) == {"1": list(range(500))}
+
+
+@pytest.mark.parametrize("end", ["there is room again", "kill -9"])
+def test_the_disk_gets_full_in_the_drain(make_builtin, cluster, database, tmp_path, end):
+    """What is stored cannot be deleted from the file, which takes room too. All that is in it is stored all the same,
+    once; what it cannot take is not acknowledged."""
+    disk = Shim(tmp_path)
+    site = make_builtin(database, [COUNT], conf={"spool": SPOOL, "batch": {"max_rows": 50}},
+                        environment=disk.environment)
+    daemon, sensor = site.daemon, site.client(4)
+    cluster.stop()
+    wait_state(daemon, KEEPING)
+    publish_all(sensor, 0, 3000)
+    daemon.signal(signal.SIGSTOP)
+    cluster.start()
+    with database.locked("telemetry.count"):
+        daemon.signal(signal.SIGCONT)
+        wait_until(database.backends_waiting_for_a_lock, "the drain to begin")
+        disk.fail("/state/spool.db", write=errno.ENOSPC)
+        pids = [sensor.send_publish("count/1", count(n), 1) for n in range(3000, 3020)]
+        daemon.log.wait_for(r"spool .*: the disk is full .*: make room there\. .*not acknowledged; trying again")
+    wait_until(lambda: database.count("telemetry.count") == 3000, "all that was in the file to be stored")
+    sensor.nothing()
+    assert daemon.metric("sensorlog_spool_failing") == 1
+    assert daemon.metric("sensorlog_spool_messages") == 3020, "nothing could be deleted"
+    if end == "kill -9":
+        site.kill9()
+        disk.heal()
+        daemon.start()
+        sensor = site.client(4)
+        publish_all(sensor, 3000, 3020)  # none was acknowledged
+    else:
+        disk.heal()
+        for pid in pids:
+            sensor.expect("PUBACK", pid=pid)
+    wait_direct(daemon)
+    assert in_order(database) == {"1": list(range(3020))}
+
+
+def test_a_drain_ends_though_the_disk_is_full(make_builtin, cluster, database, tmp_path):
+    """Messages that the file has not been given need no room in it, and acknowledgements come from PostgreSQL."""
+    disk = Shim(tmp_path)
+    site = make_builtin(database, [COUNT], conf={"spool": SPOOL}, environment=disk.environment)
+    daemon, sensor = site.daemon, site.client(4)
+    cluster.stop()
+    wait_state(daemon, KEEPING)
+    publish_all(sensor, 0, 1000)
+    with disk.failing("/state/spool.db", write=errno.ENOSPC):
+        cluster.start()
+        wait_state(daemon, DIRECT)
+        publish_all(sensor, 1000, 1100)
+        assert in_order(database) == {"1": list(range(1100))}
+        assert daemon.metric("sensorlog_spool_messages") == 1000, "nothing could be deleted"
+        site.kill9()
+    daemon.start()
+    wait_direct(daemon)
+    assert in_order(database) == {"1": list(range(1100))}
 
 
 # ---- PostgreSQL answers, and commits nothing ----
