@@ -302,10 +302,8 @@ static void read_texts(struct reading *reading)
     parts->flaw_detail = read_text(reading, SPOOL_FLAW_DETAIL, "flaw_detail");
     read_topic(reading);
     read_client_id(reading);
-    if (!read_properties(reading->record->fields[SPOOL_PROPERTIES], reading->arena, parts)) {
-        parts->property_count = 0;
+    if (!read_properties(reading->record->fields[SPOOL_PROPERTIES], reading->arena, parts))
         note_damaged(reading, "properties");
-    }
 }
 
 static void read_flags(struct reading *reading)

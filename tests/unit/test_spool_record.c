@@ -295,6 +295,31 @@ static void a_client_id_that_mqtt_cannot_have_is_left_out(void **state)
     assert_int_equal(entry.parts.client_id_length, 0);
 }
 
+static void a_property_that_mqtt_cannot_have_is_left_out(void **state)
+{
+    static const struct {
+        uint32_t name, value;
+        bool good;
+    } rows[] = {{UINT16_MAX, UINT16_MAX, true},
+                {UINT16_MAX + 1, 1, false},
+                {1, UINT16_MAX + 1, false}};
+    static uint8_t memory[9 + 2 * (UINT16_MAX + 1)];
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct spool_record record = whole;
+        struct spool_entry entry;
+        struct bytes_writer w = bytes_writer(memory, sizeof memory);
+        bytes_write_u8(&w, MESSAGE_USER_PROPERTY);
+        bytes_write_u32(&w, rows[i].name);
+        bytes_write_u32(&w, rows[i].value);
+        size_t length = rows[i].name + rows[i].value;
+        memset(bytes_reserve(&w, length), 'x', length);
+        record.fields[SPOOL_PROPERTIES] = (struct bytes){memory, w.length};
+        spool_record_read(&record, *state, &entry);
+        assert_int_equal(!entry.parts.flaw, rows[i].good);
+        assert_int_equal(entry.parts.property_count, rows[i].good);
+    }
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -308,6 +333,7 @@ int main(void)
         TEST(what_a_clock_can_say_is_no_flaw),
         TEST(a_flawed_message_may_have_a_topic_of_escapes),
         TEST(a_client_id_that_mqtt_cannot_have_is_left_out),
+        TEST(a_property_that_mqtt_cannot_have_is_left_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
