@@ -254,14 +254,17 @@ def test_new_messages_come_behind_those_of_the_spool(make_builtin, cluster, data
 def test_a_lock_is_no_outage(make_builtin, database):
     site = make_builtin(database, [COUNT], conf={"spool": SPOOL})
     sensor = site.client(4)
+    wait_until(lambda: site.daemon.metric("sensorlog_database_up") == 1, "the database to be of use")
+    wait_direct(site.daemon)  # on a slow machine the start was an outage
+    mark = site.daemon.log.mark()
     with database.locked("telemetry.count"):
         sensor.send_publish("count/1", count(1), 1, pid=5)
         wait_until(database.backends_waiting_for_a_lock, "the transaction to wait")
-        site.daemon.log.wait_for("nothing has been committed for .* and the server answers: a lock")
+        site.daemon.log.wait_for("nothing has been committed for .* and the server answers: a lock", mark)
         assert site.daemon.metric("sensorlog_spool_state") == DIRECT
         sensor.nothing()
     sensor.expect("PUBACK", pid=5)
-    assert not site.daemon.log.find("kept in")
+    assert not site.daemon.log.find("kept in", mark)
 
 
 def raising(database, sqlstate):
