@@ -197,8 +197,8 @@ static void spool_metrics(const struct daemon *daemon, FILE *out)
     metric(out, "spool_state", "gauge",
            "0: messages go to PostgreSQL, 1: they are kept, 2: they are kept and drained.",
            (uint64_t)spool_state(daemon->spool));
-    metric(out, "spool_failing", "gauge", "1 while the spool's file cannot be written.",
-           file.failing);
+    metric(out, "spool_failing", "gauge",
+           "1 while the spool's file cannot be written, or not be read.", file.failing);
     metric(out, "spool_kept_total", "counter", "Messages that became durable in the spool.",
            counters->kept);
     metric(out, "spool_drained_total", "counter", "Messages of the spool that were committed.",

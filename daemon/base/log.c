@@ -35,26 +35,6 @@ void log_init(enum log_level level)
     log_to_journal = stderr_is_journal();
 }
 
-bool log_level_parse(const char *text, enum log_level *level)
-{
-    static const struct {
-        const char *name;
-        enum log_level level;
-    } names[] = {
-        {"error", LOG_LEVEL_ERROR},
-        {"warning", LOG_LEVEL_WARN},
-        {"info", LOG_LEVEL_INFO},
-        {"debug", LOG_LEVEL_DEBUG},
-    };
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (strcmp(text, names[i].name) == 0) {
-            *level = names[i].level;
-            return true;
-        }
-    }
-    return false;
-}
-
 bool log_is_journal(void)
 {
     return log_to_journal;

@@ -11,8 +11,6 @@ enum log_level { LOG_LEVEL_ERROR = 3, LOG_LEVEL_WARN = 4, LOG_LEVEL_INFO = 6, LO
 // Opens the log; lines less urgent than level are dropped. Looks at JOURNAL_STREAM to choose the
 // format.
 void log_init(enum log_level level);
-// Parses "error", "warning", "info" or "debug"; false leaves *level alone.
-bool log_level_parse(const char *text, enum log_level *level);
 // Whether standard error is the journal, which is told priorities.
 bool log_is_journal(void);
 // Whether a line of this level would be written.

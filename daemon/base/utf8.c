@@ -57,3 +57,23 @@ size_t utf8_span(const void *text, size_t length)
     }
     return at;
 }
+
+size_t utf8_escape(char *escaped, const void *text, size_t length)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    const uint8_t *p = text;
+    size_t at = 0, written = 0;
+    while (at < length) {
+        size_t span = utf8_span(p + at, length - at);
+        memcpy(escaped + written, p + at, span);
+        written += span;
+        at += span;
+        if (at == length)
+            break;
+        const char code[UTF8_ESCAPE] = {'\\', 'x', digits[p[at] >> 4], digits[p[at] & 15]};
+        memcpy(escaped + written, code, sizeof code);
+        written += sizeof code;
+        at++;
+    }
+    return written;
+}

@@ -11,3 +11,8 @@ static inline bool utf8_valid(const void *text, size_t length)
 {
     return utf8_span(text, length) == length;
 }
+
+// Writes any bytes as such text: what utf8_span does not take, byte by byte, as \xHH. Returns the
+// length; escaped has room for UTF8_ESCAPE times that of the input, and gets no NUL.
+enum { UTF8_ESCAPE = 4 };
+size_t utf8_escape(char *escaped, const void *text, size_t length);

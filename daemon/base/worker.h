@@ -11,7 +11,8 @@ struct worker *worker_new(struct loop *loop, unsigned threads);
 // then left to the end of the process: a name server that hangs must not hold up a stop.
 void worker_free(struct worker *worker);
 
-// Runs work(arg) on a thread, then done(arg) on the loop. The job is freed after done.
+// Runs work(arg) on a thread, then done(arg) on the loop, which also frees arg where that is to be
+// freed. The job is freed after done.
 struct worker_job *worker_submit(struct worker *worker, loop_fn *work, loop_fn *done,
                                  loop_fn *dispose, void *arg);
 // The same for what is done already: no thread takes it, done comes from the loop all the same.

@@ -8,8 +8,8 @@
 #include "core/books.h"
 #include "core/budget.h"
 
-// What a source is to a message: where the verdict goes. Embedded in the subscriber, the broker's
-// session.
+// What a source is to a message: where the verdict goes. Embedded in the subscriber, the broker,
+// the spool, a replay.
 struct message;
 struct message_source {
     const char *name; // of the source, as the configuration has it

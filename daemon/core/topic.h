@@ -1,5 +1,4 @@
-// Topic names and filters [MQTT-4.7], the tree that matches them, and filter sets that do not
-// overlap.
+// Topic names and filters [MQTT-4.7], and the tree that matches them.
 #pragma once
 
 #include <stdbool.h>

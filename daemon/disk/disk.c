@@ -30,6 +30,7 @@ struct job {
     loop_fn *done;
     void *arg;
     bool reads; // alone, and not within a transaction
+    bool lazy;  // others need not wait for it
 };
 
 struct disk {
@@ -44,11 +45,14 @@ struct disk {
     struct log_limit log_limit; // the thread's, as the next two
     int64_t retry_ms;           // 0: the last attempt succeeded
     bool told;                  // of the failure, in the log
-    pthread_mutex_t lock;       // of what follows
+    // What the thread has taken; lazy: after those have failed together with others.
+    struct list writes, lazy, reads;
+    pthread_mutex_t lock; // of what follows
     pthread_cond_t submitted;
     struct list waiting, finished;
     uint64_t jobs, commits;
-    char *error;      // of the last attempt, NULL: it succeeded
+    bool unwritable, unreadable;
+    char *error;      // of the last attempt that failed; NULL: all was done
     char *told_error; // what disk_status gave out
     int64_t end_ms;   // when to give up; 0: nobody has asked for the end
     bool left;        // by disk_close
@@ -96,7 +100,7 @@ static bool commit_jobs(struct disk *disk, struct list *jobs)
 }
 
 // Before anything else is done with the database: that would change what its error is. The text is
-// for disk_status.
+// for disk_status. Then nothing is left of it.
 static char *log_failure(struct disk *disk)
 {
     char *problem = disk_file_problem(disk->db, &disk->options);
@@ -105,6 +109,9 @@ static char *log_failure(struct disk *disk)
                   disk->options.what, disk->options.path, problem);
         disk->told = true;
     }
+    if (!sqlite3_get_autocommit(disk->db))
+        step(disk->rollback);
+    sqlite3_db_release_memory(disk->db); // the next attempt reads it from the disk
     return problem;
 }
 
@@ -125,49 +132,76 @@ static void finish(struct disk *disk, struct list *jobs)
         return;
 }
 
-// Commits the jobs, or leaves no trace of them. Has the lock, and lets it go meanwhile.
+// Does the jobs, or leaves no trace of them; one that reads is alone. Has the lock, and lets it go
+// meanwhile.
 static bool attempt(struct disk *disk, struct list *jobs)
 {
     if (list_empty(jobs))
         return true;
+    struct job *first = list_entry(jobs->next, struct job, node);
     pthread_mutex_unlock(&disk->lock);
-    char *error = NULL;
-    bool ok = commit_jobs(disk, jobs);
-    if (!ok) {
-        error = log_failure(disk);
-        if (!sqlite3_get_autocommit(disk->db))
-            step(disk->rollback);
-    }
+    bool ok = first->reads ? first->work(disk->db, first->arg) : commit_jobs(disk, jobs);
+    char *error = ok ? NULL : log_failure(disk);
     pthread_mutex_lock(&disk->lock);
     if (!ok) {
         set_error(disk, error);
         return false;
     }
-    disk->commits++;
+    disk->commits += !first->reads;
     finish(disk, jobs);
     return true;
 }
 
-// As attempt, of jobs that read: those that fail stay, the others do not wait for them.
-static bool attempt_reads(struct disk *disk, struct list *jobs)
+// The first of the jobs, by itself; where it fails it goes to the others that have.
+static void attempt_first(struct disk *disk, struct list *jobs, struct list *failed)
 {
-    list_each (node, jobs) {
-        struct job *job = list_entry(node, struct job, node);
-        pthread_mutex_unlock(&disk->lock);
-        bool ok = job->work(disk->db, job->arg);
-        char *error = ok ? NULL : log_failure(disk);
-        pthread_mutex_lock(&disk->lock);
-        if (!ok) {
-            set_error(disk, error);
+    struct list one;
+    list_init(&one);
+    list_append(&one, list_take(jobs));
+    attempt(disk, &one);
+    move_jobs(&one, failed);
+}
+
+// False: there is none.
+static bool put_lazy_off(struct disk *disk)
+{
+    bool found = false;
+    list_each (node, &disk->writes) {
+        if (!list_entry(node, struct job, node)->lazy)
             continue;
-        }
-        struct list read;
-        list_init(&read);
         list_remove(node);
-        list_append(&read, node);
-        finish(disk, &read);
+        list_append(&disk->lazy, node);
+        found = true;
     }
-    return list_empty(jobs);
+    return found;
+}
+
+static bool attempt_writes(struct disk *disk)
+{
+    bool ok = attempt(disk, &disk->writes) || (put_lazy_off(disk) && attempt(disk, &disk->writes));
+    disk->unwritable = !ok;
+    return ok;
+}
+
+// In order: those behind one that fails rely on it.
+static void attempt_lazy(struct disk *disk)
+{
+    struct list failed;
+    list_init(&failed);
+    while (!list_empty(&disk->lazy) && list_empty(&failed))
+        attempt_first(disk, &disk->lazy, &failed);
+    move_jobs(&disk->lazy, &failed);
+    move_jobs(&failed, &disk->lazy);
+}
+
+// Those that fail stay, the others do not wait for them.
+static void attempt_reads(struct disk *disk, struct list *reads)
+{
+    struct list failed;
+    list_init(&failed);
+    while (!list_empty(reads))
+        attempt_first(disk, reads, &failed);
+    move_jobs(&failed, reads);
 }
 
 static void recovered(struct disk *disk)
@@ -179,24 +213,30 @@ static void recovered(struct disk *disk)
     set_error(disk, NULL);
 }
 
-static void take_waiting(struct disk *disk, struct list *writes, struct list *reads)
+static void take_waiting(struct disk *disk, struct list *reads)
 {
-    for (struct list *node; (node = list_take(&disk->waiting));)
-        list_append(list_entry(node, struct job, node)->reads ? reads : writes, node);
+    for (struct list *node; (node = list_take(&disk->waiting));) {
+        const struct job *job = list_entry(node, struct job, node);
+        bool behind = job->lazy && !list_empty(&disk->lazy);
+        list_append(job->reads ? reads : behind ? &disk->lazy : &disk->writes, node);
+    }
 }
 
-// What reads and comes meanwhile need not wait for what cannot be written.
-static void read_meanwhile(struct disk *disk, struct list *writes, struct list *reads)
+// What comes meanwhile is done, unless it is like what has failed.
+static void go_on_meanwhile(struct disk *disk)
 {
-    struct list fresh;
-    list_init(&fresh);
-    take_waiting(disk, writes, &fresh);
-    attempt_reads(disk, &fresh);
-    move_jobs(&fresh, reads);
+    struct list reads;
+    list_init(&reads);
+    take_waiting(disk, &reads);
+    if (!disk->unwritable)
+        attempt_writes(disk);
+    attempt_reads(disk, &reads);
+    move_jobs(&reads, &disk->reads);
+    disk->unreadable = !list_empty(&disk->reads);
 }
 
 // True when it is time for another attempt, false when it is too late for one.
-static bool wait_to_retry(struct disk *disk, struct list *writes, struct list *reads)
+static bool wait_to_retry(struct disk *disk)
 {
     disk->retry_ms = disk->retry_ms ? disk->retry_ms * 2 : RETRY_MS;
     if (disk->retry_ms > RETRY_MAX_MS)
@@ -209,8 +249,9 @@ static bool wait_to_retry(struct disk *disk, struct list *writes, struct list *r
         if (now >= due)
             return true;
         struct timespec until = {due / 1000, due % 1000 * 1000000};
-        pthread_cond_timedwait(&disk->submitted, &disk->lock, &until);
-        read_meanwhile(disk, writes, reads);
+        if (list_empty(&disk->waiting)) // what came during an attempt has signalled in vain
+            pthread_cond_timedwait(&disk->submitted, &disk->lock, &until);
+        go_on_meanwhile(disk);
     }
 }
 
@@ -221,20 +262,28 @@ static void close_database(struct sqlite3 *db)
     sqlite3_close(db);
 }
 
-static void run_jobs(struct disk *disk, struct list *writes, struct list *reads)
+static bool is_idle(const struct disk *disk)
+{
+    return list_empty(&disk->writes) && list_empty(&disk->lazy) && list_empty(&disk->reads);
+}
+
+static void run_jobs(struct disk *disk)
 {
     for (;;) {
-        take_waiting(disk, writes, reads);
-        if (list_empty(writes) && list_empty(reads)) {
+        take_waiting(disk, &disk->reads);
+        if (is_idle(disk)) {
             if (disk->end_ms)
                 return;
             pthread_cond_wait(&disk->submitted, &disk->lock);
             continue;
         }
-        bool written = attempt(disk, writes);
-        if (attempt_reads(disk, reads) && written)
+        if (attempt_writes(disk)) // they rely on all writes before them
+            attempt_lazy(disk);
+        attempt_reads(disk, &disk->reads);
+        disk->unreadable = !list_empty(&disk->reads);
+        if (is_idle(disk))
             recovered(disk);
-        else if (!wait_to_retry(disk, writes, reads))
+        else if (!wait_to_retry(disk))
             return;
     }
 }
@@ -242,17 +291,12 @@ static void run_jobs(struct disk *disk, struct list *writes, struct list *reads)
 static void *run(void *arg)
 {
     struct disk *disk = arg;
-    struct list writes, reads;
-    list_init(&writes);
-    list_init(&reads);
     pthread_mutex_lock(&disk->lock);
-    run_jobs(disk, &writes, &reads);
-    take_waiting(disk, &writes, &reads);
-    if (!list_empty(&writes))
+    run_jobs(disk);
+    take_waiting(disk, &disk->reads);
+    if (!list_empty(&disk->writes))
         log_error("%s %s: stopping with writes that could not be made; none was acknowledged",
                   disk->options.what, disk->options.path);
-    free_jobs(&writes);
-    free_jobs(&reads);
     pthread_mutex_unlock(&disk->lock);
     close_database(disk->db);
     if (disk->lock_fd >= 0)
@@ -316,8 +360,10 @@ static void disk_free(struct disk *disk)
 {
     pthread_cond_destroy(&disk->submitted);
     pthread_mutex_destroy(&disk->lock);
-    free_jobs(&disk->waiting);
-    free_jobs(&disk->finished);
+    struct list *const lists[] = {&disk->writes, &disk->lazy, &disk->reads, &disk->waiting,
+                                  &disk->finished};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+        free_jobs(lists[i]);
     free(disk->error);
     free(disk->told_error);
     free(disk->path);
@@ -346,6 +392,9 @@ struct disk *disk_open(struct loop *loop, const struct disk_options *options, ch
     disk->options.path = disk->path;
     disk->options.what = disk->what;
     disk->options.holds = disk->holds;
+    list_init(&disk->writes);
+    list_init(&disk->lazy);
+    list_init(&disk->reads);
     list_init(&disk->waiting);
     list_init(&disk->finished);
     init_lock(disk);
@@ -403,6 +452,11 @@ void disk_submit(struct disk *disk, disk_work_fn *work, loop_fn *done, void *arg
     submit(disk, &(struct job){.work = work, .done = done, .arg = arg});
 }
 
+void disk_submit_lazy(struct disk *disk, disk_work_fn *work, loop_fn *done, void *arg)
+{
+    submit(disk, &(struct job){.work = work, .done = done, .arg = arg, .lazy = true});
+}
+
 void disk_submit_read(struct disk *disk, disk_work_fn *work, loop_fn *done, void *arg)
 {
     submit(disk, &(struct job){.work = work, .done = done, .arg = arg, .reads = true});
@@ -416,6 +470,8 @@ void disk_status(struct disk *disk, struct disk_status *status)
     *status = (struct disk_status){.jobs = disk->jobs,
                                    .commits = disk->commits,
                                    .failing = disk->error != NULL,
+                                   .unwritable = disk->unwritable,
+                                   .unreadable = disk->unreadable,
                                    .error = disk->told_error};
     pthread_mutex_unlock(&disk->lock);
 }

@@ -42,13 +42,18 @@ struct sqlite3 *disk_database(struct disk *disk);
 // submissions. Where the disk fails (full, read-only, I/O) it is logged and tried again until it
 // succeeds; done waits.
 void disk_submit(struct disk *disk, disk_work_fn *work, loop_fn *done, void *arg);
-// The same for a job that only reads, and runs outside of a transaction: after all that was
-// submitted before it, but where that cannot be written it is not waited for.
+// The same for a job on which none relies but later ones of this kind: where it cannot be done
+// those wait for it, and all others go on without it.
+void disk_submit_lazy(struct disk *disk, disk_work_fn *work, loop_fn *done, void *arg);
+// The same for a job that reads, or makes a transaction of its own that may fail, and runs outside
+// of one: after all that was submitted before it, but where that cannot be written it is not waited
+// for.
 void disk_submit_read(struct disk *disk, disk_work_fn *work, loop_fn *done, void *arg);
 
 struct disk_status {
     uint64_t jobs, commits;
-    bool failing;      // the last attempt failed, and is being repeated
-    const char *error; // why; valid until the next call
+    bool failing;                // something has failed, and is tried again
+    bool unwritable, unreadable; // it is a write that is not lazy; a job that reads
+    const char *error;           // why; valid until the next call
 };
 void disk_status(struct disk *disk, struct disk_status *status);

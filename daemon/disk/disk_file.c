@@ -16,7 +16,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-enum { BUSY_MS = 1000, LOCK_WAIT_MS = 20, MODE = 0600 };
+enum { BUSY_MS = 1000, LOCK_WAIT_MS = 20, MODE = 0600, INCREMENTAL = 2 };
 
 struct opening {
     const struct disk_options *options;
@@ -74,12 +74,13 @@ static char *damaged(const struct disk_options *options, int64_t version, const 
     return mem_printf(
         "the file is damaged (%s). With the daemon stopped, what can be read of it goes into a new "
         "file by this command, which needs the package sqlite3: "
-        "%s{ echo 'PRAGMA application_id=%u; PRAGMA user_version=%lld;'; sqlite3 '%s' .dump | "
+        "%s{ echo 'PRAGMA auto_vacuum=%d; PRAGMA application_id=%u; PRAGMA user_version=%lld;'; "
+        "sqlite3 '%s' .dump | "
         "sed 's/^ROLLBACK.*/COMMIT;/'; } | sqlite3 '%s.new'%s; "
         "then put it in the old one's place, and remove %s-wal. Or move both away, and begin "
         "without them: %s are lost then",
-        detail, before, options->application_id, (long long)version, path, path, after, path,
-        options->holds);
+        detail, before, options->shrinks ? INCREMENTAL : 0, options->application_id,
+        (long long)version, path, path, after, path, options->holds);
 }
 
 static char *not_a_database(const struct disk_options *options)
@@ -89,11 +90,20 @@ static char *not_a_database(const struct disk_options *options)
                       options->holds);
 }
 
+static char *full(const char *why)
+{
+    return mem_printf("the disk is full (%s): make room there", why);
+}
+
+// Memory that processes share is a file too, and SQLite does not say of it that the disk is full.
 static char *input_output(struct sqlite3 *db)
 {
     int number = sqlite3_system_errno(db);
+    const char *why = number ? strerror(number) : "no details";
+    if (number == ENOSPC || number == EDQUOT)
+        return full(why);
     return mem_printf("%s (%s): look at the kernel's log, the disk may be failing",
-                      sqlite3_errmsg(db), number ? strerror(number) : "no details");
+                      sqlite3_errmsg(db), why);
 }
 
 static char *no_access(const struct disk_options *options, const char *what, const char *why)
@@ -117,7 +127,7 @@ char *disk_file_problem(struct sqlite3 *db, const struct disk_options *options)
     case SQLITE_LOCKED:
         return in_use();
     case SQLITE_FULL:
-        return mem_printf("the disk is full (%s): make room there", sqlite3_errmsg(db));
+        return full(sqlite3_errmsg(db));
     case SQLITE_READONLY:
     case SQLITE_PERM:
         return no_access(options, "or its file system cannot be written", sqlite3_errmsg(db));

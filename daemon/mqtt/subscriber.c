@@ -123,8 +123,9 @@ void subscriber_send(struct subscriber *sub, const struct packet *packet)
     free(writer.data);
 }
 
-// At three quarters of the keepalive: a PINGREQ, whose answer must be there by the next time. While
-// nothing is read the answer cannot be seen, and its lack is no failure.
+// At three quarters of the keepalive: a PINGREQ. By the next time its answer must be there, or
+// anything else, for the answer may be far behind it. While nothing is read nothing can be seen,
+// and its lack is no failure.
 static void ping_due(void *arg)
 {
     struct subscriber *sub = arg;
@@ -149,6 +150,7 @@ static enum conn_next packet_came(void *arg, const struct packet_frame *frame, s
     struct subscriber *sub = arg;
     if (sub->conn_over)
         return CONN_HOLD;
+    sub->pong_due = false; // whatever it is, the broker is there
     if (frame->type == PACKET_PUBLISH && sub->state == SUBSCRIBER_UP)
         return subscriber_take_publish(sub, frame, body);
     struct packet packet;

@@ -178,6 +178,20 @@ bool subscriber_identifies(const struct subscriber *sub, uint32_t id, struct byt
     return false;
 }
 
+bool subscriber_stands_in(const struct subscriber *sub, const struct filter *held)
+{
+    bool refused = false;
+    for (size_t i = 0; i < sub->wanted.count; i++) {
+        const struct filter *filter = &sub->wanted.items[i];
+        if (!topic_filter_overlaps(matching_part(filter->text), matching_part(held->text)))
+            continue;
+        if (filter->state == FILTER_GRANTED)
+            return false;
+        refused = refused || filter->state == FILTER_REFUSED;
+    }
+    return refused;
+}
+
 void subscriber_plan(struct subscriber *sub)
 {
     filters_clear(&sub->wanted);

@@ -181,6 +181,9 @@ void filters_remove(struct filters *filters, struct filter *filter);
 void filters_clear(struct filters *filters);
 // Fills wanted for the present connection and its limits.
 void subscriber_plan(struct subscriber *sub);
+// Whether a held filter that is not wanted brings messages of a refused one, and none that a
+// granted one brings, which would come twice.
+bool subscriber_stands_in(const struct subscriber *sub, const struct filter *held);
 // Whether a message of this topic can have come by the wanted filter with this identifier.
 bool subscriber_identifies(const struct subscriber *sub, uint32_t id, struct bytes topic);
 

@@ -1,6 +1,5 @@
 // A PUBLISH as the subscriber has it: what the codec reads, or what is wrong with it.
 #include <stdio.h>
-#include <string.h>
 
 #include "base/mem.h"
 #include "base/utf8.h"
@@ -9,19 +8,10 @@
 // The topic as text for PostgreSQL: bytes that are none are written as \xHH.
 static void topic_escape(struct subscriber *sub, struct bytes *topic)
 {
-    size_t at = 0, length = 0;
     if (utf8_valid(topic->data, topic->length))
         return;
-    sub->topic = mem_realloc(sub->topic, topic->length * strlen("\\xHH") + 1, 1);
-    for (;;) {
-        size_t span = utf8_span(topic->data + at, topic->length - at);
-        memcpy(sub->topic + length, topic->data + at, span);
-        length += span;
-        at += span;
-        if (at == topic->length)
-            break;
-        length += (size_t)sprintf(sub->topic + length, "\\x%02X", topic->data[at++]);
-    }
+    sub->topic = mem_realloc(sub->topic, topic->length, UTF8_ESCAPE);
+    size_t length = utf8_escape(sub->topic, topic->data, topic->length);
     *topic = (struct bytes){(const uint8_t *)sub->topic, length};
 }
 

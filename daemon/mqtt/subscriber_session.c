@@ -217,7 +217,6 @@ void subscriber_take_packet(struct subscriber *sub, const struct packet *packet)
         subscriber_take_pubrel(sub, packet);
         return;
     case PACKET_PINGRESP:
-        sub->pong_due = false;
         return;
     case PACKET_SUBACK:
         subscriber_take_suback(sub, packet);

@@ -83,9 +83,11 @@ static bool subscribe_due(const struct subscriber *sub, const struct filter *fil
     return filter->state == FILTER_TODO;
 }
 
+// What a refused filter should bring and a held one still does is not given up.
 static bool unsubscribe_due(const struct subscriber *sub, const struct filter *held)
 {
-    return held->state == FILTER_TODO && !filters_find(&sub->wanted, held->text);
+    return held->state == FILTER_TODO && !filters_find(&sub->wanted, held->text) &&
+           !subscriber_stands_in(sub, held);
 }
 
 static bool any_asked(const struct filters *filters)
@@ -135,16 +137,30 @@ static bool compare(struct subscriber *sub)
     return changes;
 }
 
-// Only now, when what replaces them is there: nothing is missed in between.
+// Only now, when what replaces them is there: nothing is missed in between. Until the answer nobody
+// knows whether the broker holds them, and a memory that cannot say so must not say that it does.
 static void unsubscribe_gone(struct subscriber *sub)
 {
-    bool sent = false;
-    for (size_t i = 0; i < sub->held.count; i++)
-        sub->held.items[i].state = FILTER_TODO;
+    bool gone = false;
+    for (size_t i = 0; i < sub->held.count; i++) {
+        struct filter *held = &sub->held.items[i];
+        held->state = FILTER_TODO;
+        if (unsubscribe_due(sub, held)) {
+            held->sure = false;
+            gone = true;
+        } else if (!filters_find(&sub->wanted, held->text)) {
+            log_warn(
+                "%s: filter '%s' stays subscribed until the broker takes what is to replace it",
+                sub->source.name, held->text);
+        }
+    }
+    if (!gone)
+        return;
+    if (!subscriber_memorise(sub))
+        subscriber_forget_memory(sub);
     while (request_send(sub, PACKET_UNSUBSCRIBE, &sub->held, unsubscribe_due))
-        sent = true;
-    if (sent)
-        loop_timer_start(sub->timer, SUBACK_TIMEOUT_MS);
+        ;
+    loop_timer_start(sub->timer, SUBACK_TIMEOUT_MS);
 }
 
 static void log_outcome(struct subscriber *sub)

@@ -21,7 +21,7 @@ struct notify {
     char last[STATUS_BYTES];
 };
 
-void notify_status(struct notify *notify)
+static void send_status(struct notify *notify)
 {
     char text[STATUS_BYTES];
     notify->status(notify->arg, text, sizeof text);
@@ -35,7 +35,7 @@ void notify_status(struct notify *notify)
 static void status_due(void *arg)
 {
     struct notify *notify = arg;
-    notify_status(notify);
+    send_status(notify);
     // Much changes in the first second, little later.
     notify->interval_ms = notify->interval_ms ? notify->interval_ms * 2 : STATUS_FIRST_MS;
     if (notify->interval_ms > STATUS_INTERVAL_MS)
@@ -92,5 +92,5 @@ void notify_reloading(struct notify *notify)
 void notify_stopping(struct notify *notify)
 {
     sd_notify(0, "STOPPING=1");
-    notify_status(notify);
+    send_status(notify);
 }

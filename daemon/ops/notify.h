@@ -17,5 +17,3 @@ void notify_ready(struct notify *notify);
 // The configuration is being read again; notify_ready ends it.
 void notify_reloading(struct notify *notify);
 void notify_stopping(struct notify *notify);
-// Sends the status now, not only at the next turn.
-void notify_status(struct notify *notify);

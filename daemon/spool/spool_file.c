@@ -83,7 +83,7 @@ void spool_file_was_cut(struct spool_op *op, const struct spool_cut *cut)
     struct spool_file *file = op->file;
     const struct spool_put_op *put = cut->first > 0 ? NULL : next_put(op);
     file->count -= cut->count;
-    file->bytes -= cut->cost;
+    file->bytes -= cut->cost < file->bytes ? cut->cost : file->bytes; // it may be damaged
     file->first = put ? put->record.number : cut->first;
     file->first_us = put ? put->record.received_us : cut->first_us;
 }
@@ -114,18 +114,14 @@ static void delete_more(struct spool_file *file)
     struct spool_cut_op *op = spool_op_new(file, sizeof *op);
     op->through = file->delete_through;
     op->chunk = CUT_CHUNK;
-    spool_op_submit(&op->op, spool_job_cut, deleted);
+    disk_submit_lazy(file->disk, spool_job_cut, deleted, op);
 }
 
-void spool_file_delete(struct spool_file *file, int64_t through, int64_t keep_through)
+void spool_file_delete(struct spool_file *file, int64_t through)
 {
-    if (keep_through > file->keep_through)
-        file->keep_through = keep_through;
     if (through <= file->delete_through)
         return;
     file->delete_through = through;
-    if (through > file->keep_through)
-        file->keep_through = through;
     bool beyond = through > file->last; // PostgreSQL knows a later state of this file
     if (beyond)
         file->last = through;
@@ -151,8 +147,8 @@ static void dropped(void *arg)
         file->calls.dropped(file->calls.arg, count);
 }
 
-// Where there would be more than there may be with what finds no room yet. Where all of it is being
-// stored none go now; with the next put it is tried again.
+// Where there would be more than there may be with what finds no room yet. Where all of it has been
+// read none go now; with the next put it is tried again.
 static void drop(struct spool_file *file, uint64_t wanted)
 {
     uint64_t limit = limit_of(file);
@@ -160,10 +156,11 @@ static void drop(struct spool_file *file, uint64_t wanted)
         return;
     file->dropping = true;
     struct spool_cut_op *op = spool_op_new(file, sizeof *op);
-    op->after = file->keep_through;
+    op->unread = true;
+    op->after = file->delete_through;
     op->through = file->last;
     op->cost = file->bytes + wanted - limit;
-    spool_op_submit(&op->op, spool_job_cut, dropped);
+    disk_submit_lazy(file->disk, spool_job_cut, dropped, op);
 }
 
 // ---- the file's size ----
@@ -182,7 +179,7 @@ static void shrunk(void *arg)
     struct spool_file *file = op->op.file;
     spool_file_tell(file);
     if (op->more && file->count == 0)
-        spool_op_submit(&op->op, spool_job_shrink, shrunk);
+        disk_submit_read(file->disk, spool_job_shrink, shrunk, op);
     else
         disk_submit_read(file->disk, spool_job_checkpoint, checkpointed, op);
 }
@@ -193,7 +190,7 @@ static void shrink(struct spool_file *file)
         return;
     file->shrinking = true;
     struct spool_shrink_op *op = spool_op_new(file, sizeof *op);
-    spool_op_submit(&op->op, spool_job_shrink, shrunk);
+    disk_submit_read(file->disk, spool_job_shrink, shrunk, op);
 }
 
 // ---- entries that come ----
@@ -224,10 +221,8 @@ static void put_done(void *arg)
     file->put_bytes -= (uint64_t)op->record.cost;
     spool_op_free(&op->op);
     loop_task_schedule(file->told);
-    if (file->reading) {
+    if (file->reading && file->reading->waits)
         submit_read(file->reading);
-        file->reading = NULL;
-    }
 }
 
 int64_t spool_file_put(struct spool_file *file, const struct message *message, const char *only,
@@ -266,13 +261,9 @@ int64_t spool_file_put(struct spool_file *file, const struct message *message, c
 
 static void give_entries(struct spool_read_op *op)
 {
-    struct spool_file *file = op->op.file;
-    for (size_t i = 0; i < op->count; i++) {
-        const struct spool_record *record = &op->records[i];
+    for (size_t i = 0; i < op->count && !op->unwanted; i++) {
         struct spool_entry entry;
-        spool_record_read(record, &op->arena, &entry);
-        if (record->number > file->keep_through)
-            file->keep_through = record->number;
+        spool_record_read(&op->records[i], &op->arena, &entry);
         op->reading.entry(op->reading.arg, &entry);
     }
 }
@@ -283,13 +274,16 @@ static void read_done(void *arg)
     struct spool_file *file = op->op.file;
     spool_file_tell(file);
     bool all = op->end && file->puts == 0;
-    if (op->count == 0 && !all) { // there will be something
-        file->reading = op;
+    op->waits = op->count == 0 && !all && !op->unwanted; // there will be something
+    if (op->waits)
         return;
-    }
     give_entries(op);
     struct spool_file_reading reading = op->reading;
+    bool wanted = !op->unwanted;
     free_read(op);
+    if (!wanted)
+        return;
+    file->reading = NULL;
     reading.read(reading.arg, all);
 }
 
@@ -297,6 +291,7 @@ static void submit_read(struct spool_read_op *op)
 {
     const struct spool_file *file = op->op.file;
     size_t size = file->stored_doubt_count * sizeof *op->stored;
+    op->waits = false;
     free(op->stored);
     op->stored = mem_alloc(size + 1);
     op->stored_count = file->stored_doubt_count;
@@ -315,7 +310,19 @@ void spool_file_read(struct spool_file *file, int64_t after, size_t count, size_
     op->bytes_max = bytes;
     op->reading = *reading;
     arena_init(&op->arena);
+    file->reading = op;
     submit_read(op);
+}
+
+// The disk's thread may never be done with it: what it is to read cannot be read.
+void spool_file_read_no_more(struct spool_file *file)
+{
+    struct spool_read_op *op = file->reading;
+    file->reading = NULL;
+    if (op && op->waits)
+        free_read(op);
+    else if (op)
+        op->unwanted = true;
 }
 
 // ---- open and close ----
@@ -432,6 +439,8 @@ void spool_file_status(const struct spool_file *file, struct spool_file_status *
         .oldest_us = file->first_us,
         .dropped = file->dropped,
         .failing = disk.failing,
+        .unwritable = disk.unwritable,
+        .unreadable = disk.unreadable,
         .error = disk.error,
     };
 }

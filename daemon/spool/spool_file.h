@@ -79,10 +79,11 @@ struct spool_file_reading {
 };
 void spool_file_read(struct spool_file *file, int64_t after, size_t count, size_t bytes,
                      const struct spool_file_reading *reading);
+// The reading that is under way, if any, calls nothing any more; another one may begin.
+void spool_file_read_no_more(struct spool_file *file);
 // Entries through number are stored elsewhere and go, thousands at a time; later ones get numbers
-// after it. Those after it up to and with keep_through are being stored and are not dropped for
-// want of room.
-void spool_file_delete(struct spool_file *file, int64_t through, int64_t keep_through);
+// after it.
+void spool_file_delete(struct spool_file *file, int64_t through);
 
 // ---- transactions in doubt ----
 
@@ -124,6 +125,7 @@ struct spool_file_status {
     int64_t oldest_us;                // when the first came, microseconds since 1970; 0
     uint64_t dropped;                 // since it was opened
     bool failing;                     // the disk is full or broken: tried again and again
+    bool unwritable, unreadable;      // what is put, or what is read, waits for that
     const char *error;                // why; valid until the next call
 };
 void spool_file_status(const struct spool_file *file, struct spool_file_status *status);

@@ -21,10 +21,10 @@ struct spool_file {
 
     uint64_t count, bytes, dropped; // bytes: what the entries take of the file
     int64_t first, first_us;        // of the entries, or 0
-    int64_t delete_through, keep_through;
+    int64_t delete_through;
     bool deleting, dropping, shrinking;
 
-    struct spool_read_op *reading; // that waits for the next put to be durable, or NULL
+    struct spool_read_op *reading; // under way, or NULL
 
     struct spool_doubt *doubts; // oldest first
     uint64_t *doubt_counts;     // of entries, as doubts

@@ -13,8 +13,8 @@ bool spool_job_put(struct sqlite3 *database, void *arg)
     (void)database;
     struct spool_put_op *op = arg;
     const struct spool_record *record = &op->record;
-    const int64_t exchange[] = {(int64_t)record->session, record->packet_id, SPOOL_EXCHANGE_STORED,
-                                (int64_t)record->content};
+    const int64_t exchange[] = {(int64_t)record->session, (int64_t)record->packet_id,
+                                SPOOL_EXCHANGE_STORED, (int64_t)record->content};
     bool put = spool_sql_put(op->op.sql, record) &&
                (record->session == 0 || spool_sql_run(op->op.sql, SPOOL_SET_EXCHANGE, 4, exchange));
     FAILPOINT("spool-write");
@@ -45,9 +45,10 @@ static bool note_first(struct spool_sql *sql, struct spool_cut *cut)
 static bool measure(struct spool_cut_op *op)
 {
     struct spool_cut *cut = &op->cut;
-    const int64_t range[] = {op->after, op->through};
+    int64_t read_to = op->unread ? op->op.sql->read_to : 0;
+    *cut = (struct spool_cut){.after = read_to > op->after ? read_to : op->after};
+    const int64_t range[] = {cut->after, op->through};
     sqlite3_stmt *row = spool_sql_begin(op->op.sql, SPOOL_MEASURE, 2, range);
-    *cut = (struct spool_cut){0};
     int result;
     while ((result = sqlite3_step(row)) == SQLITE_ROW) {
         cut->through = sqlite3_column_int64(row, 0);
@@ -62,14 +63,30 @@ static bool measure(struct spool_cut_op *op)
     return cut->measured = true;
 }
 
+// Whether what was measured has gone after all, in an attempt that seemed to have failed. Else more
+// may have been read since.
+static bool see_whether_gone(struct spool_cut_op *op)
+{
+    const int64_t last[] = {op->cut.through - 1, op->cut.through};
+    sqlite3_stmt *row = spool_sql_begin(op->op.sql, SPOOL_MEASURE, 2, last);
+    int result = sqlite3_step(row);
+    if (result != SQLITE_ROW && result != SQLITE_DONE)
+        return false;
+    op->cut.measured = result == SQLITE_DONE;
+    sqlite3_reset(row);
+    return true;
+}
+
 bool spool_job_cut(struct sqlite3 *database, void *arg)
 {
     (void)database;
     struct spool_cut_op *op = arg;
     struct spool_sql *sql = op->op.sql;
+    if (op->cut.measured && !see_whether_gone(op))
+        return false;
     if (!op->cut.measured && !measure(op))
         return false;
-    const int64_t range[] = {op->after, op->cut.through};
+    const int64_t range[] = {op->cut.after, op->cut.through};
     return (op->cut.count == 0 || spool_sql_run(sql, SPOOL_CUT, 2, range)) &&
            spool_sql_run(sql, SPOOL_GONE, 1, &op->through) && note_first(sql, &op->cut);
 }
@@ -153,15 +170,17 @@ static int64_t free_pages(struct sqlite3 *database)
 }
 
 // Gives pages back to the file system, so many at a time that puts do not wait long. A few are
-// kept, for what comes next.
+// kept, for what comes next. Where that fails it is put off until the file is empty again.
 bool spool_job_shrink(struct sqlite3 *database, void *arg)
 {
     enum { KEPT_PAGES = 256 };
     struct spool_shrink_op *op = arg;
     int64_t count = free_pages(database);
-    op->more = count > KEPT_PAGES;
-    return count >= 0 && (!op->more || sqlite3_exec(database, "PRAGMA incremental_vacuum(4096)",
-                                                    NULL, NULL, NULL) == SQLITE_OK);
+    if (count > KEPT_PAGES)
+        sqlite3_exec(database, "PRAGMA incremental_vacuum(4096)", NULL, NULL, NULL);
+    // A file that was made by hand may not get smaller.
+    op->more = count > KEPT_PAGES && free_pages(database) < count;
+    return true;
 }
 
 // The file gets smaller only then. Where somebody reads it that is put off to the next one.
@@ -183,12 +202,15 @@ static bool is_stored(const struct spool_read_op *op, int64_t doubt)
     return i < op->stored_count;
 }
 
+// Up to what cannot be read, where there is something before it.
 bool spool_job_read(struct sqlite3 *database, void *arg)
 {
     (void)database;
     struct spool_read_op *op = arg;
     arena_reset(&op->arena);
     op->count = 0;
+    if (op->unwanted)
+        return true;
     sqlite3_stmt *row = spool_sql_begin(op->op.sql, SPOOL_READ, 1, &op->after);
     int result = SQLITE_ROW;
     size_t bytes = 0;
@@ -205,8 +227,10 @@ bool spool_job_read(struct sqlite3 *database, void *arg)
         bytes += record->fields[SPOOL_TOPIC].length + record->fields[SPOOL_PAYLOAD].length;
     }
     op->end = result == SQLITE_DONE;
-    if (result != SQLITE_ROW && result != SQLITE_DONE)
+    if (result != SQLITE_ROW && result != SQLITE_DONE && op->count == 0)
         return false;
     sqlite3_reset(row);
+    if (op->count > 0 && op->records[op->count - 1].number > op->op.sql->read_to)
+        op->op.sql->read_to = op->records[op->count - 1].number;
     return true;
 }

@@ -2,6 +2,7 @@
 // can be repeated, also once they have been committed.
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -15,6 +16,7 @@
 // What entries that went had, and which is the first now; the same when it is done again.
 struct spool_cut {
     bool measured;
+    int64_t after;        // the last that was to stay before them
     int64_t through;      // the last of them; 0: there were none
     uint64_t count, cost; // of them
     int64_t first, first_us;
@@ -40,6 +42,7 @@ struct spool_put_op {
 struct spool_cut_op {
     struct spool_op op;
     int64_t after, through;
+    bool unread;          // only those that have not been read
     uint64_t chunk, cost; // 0: no bound
     struct spool_cut cut;
 };
@@ -87,7 +90,9 @@ struct spool_read_op {
     size_t count, capacity;
     int64_t *stored; // doubts whose transactions have committed: their entries are not given
     size_t stored_count;
-    bool end; // nothing after them
+    bool end;             // nothing after them
+    bool waits;           // the loop's: for the next put to be durable
+    atomic_bool unwanted; // nothing is to come of it
 };
 
 // disk_work_fn; arg is the operation.
@@ -98,6 +103,7 @@ bool spool_job_doubt(struct sqlite3 *database, void *arg);
 bool spool_job_resolve(struct sqlite3 *database, void *arg);
 bool spool_job_exchange(struct sqlite3 *database, void *arg);
 bool spool_job_renew(struct sqlite3 *database, void *arg);
+// Outside of a transaction; the last two never fail.
+bool spool_job_read(struct sqlite3 *database, void *arg);
 bool spool_job_shrink(struct sqlite3 *database, void *arg);
-bool spool_job_read(struct sqlite3 *database, void *arg);       // outside of a transaction
-bool spool_job_checkpoint(struct sqlite3 *database, void *arg); // too
+bool spool_job_checkpoint(struct sqlite3 *database, void *arg);

@@ -112,7 +112,7 @@ uint64_t spool_file_resolve(struct spool_file *file, int64_t doubt, bool committ
     op->committed = committed;
     if (committed)
         note_stored(file, doubt);
-    spool_op_submit(&op->op, spool_job_resolve, resolved);
+    disk_submit_lazy(file->disk, spool_job_resolve, resolved, op);
     return count;
 }
 

@@ -1,7 +1,6 @@
 // Messages into records and back.
 #include "spool/spool_record.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "base/utf8.h"
@@ -246,21 +245,11 @@ static const char *keep_flaw(const char *flaw)
     return "flawed when it came";
 }
 
-// Bytes that are no text are written as \xHH, as in the topic of a malformed PUBLISH.
+// As the topic of a malformed PUBLISH is.
 static struct bytes escape(struct arena *arena, struct bytes text)
 {
-    char *escaped = arena_alloc(arena, text.length * strlen("\\xHH") + 1);
-    size_t length = 0;
-    for (size_t at = 0;;) {
-        size_t span = utf8_span(text.data + at, text.length - at);
-        memcpy(escaped + length, text.data + at, span);
-        length += span;
-        at += span;
-        if (at == text.length)
-            break;
-        length += (size_t)sprintf(escaped + length, "\\x%02X", text.data[at++]);
-    }
-    return (struct bytes){(const uint8_t *)escaped, length};
+    char *escaped = arena_alloc(arena, text.length * UTF8_ESCAPE);
+    return (struct bytes){(const uint8_t *)escaped, utf8_escape(escaped, text.data, text.length)};
 }
 
 // After the flaw, with which it may be longer.
@@ -337,10 +326,10 @@ static void read_numbers(struct reading *reading)
     }
     entry->session = record->session;
     entry->content = record->content;
-    entry->packet_id = record->packet_id;
-    if (record->session != 0 && record->packet_id == 0) {
+    entry->packet_id = (uint16_t)record->packet_id;
+    if (record->packet_id > UINT16_MAX || (record->session != 0 && record->packet_id == 0)) {
         note_damaged(reading, "packet_id");
-        entry->session = 0;
+        entry->session = entry->packet_id = 0;
     }
 }
 

@@ -27,8 +27,8 @@ struct spool_record {
     int64_t doubt;             // 0: none
     uint64_t session, content; // of QoS 2, or 0
     uint64_t full_length;
-    uint32_t flags; // QoS, DUP, RETAIN, unsure
-    uint16_t packet_id;
+    uint64_t flags; // QoS, DUP, RETAIN, unsure
+    uint64_t packet_id;
     struct bytes fields[SPOOL_FIELDS]; // without data: NULL
 };
 

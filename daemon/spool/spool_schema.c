@@ -149,7 +149,8 @@ bool spool_sql_renew(struct spool_sql *sql, const char *id)
 
 bool spool_sql_put(struct spool_sql *sql, const struct spool_record *record)
 {
-    const int64_t numbers[] = {record->number, record->cost, record->received_us, record->flags};
+    const int64_t numbers[] = {record->number, record->cost, record->received_us,
+                               (int64_t)record->flags};
     sqlite3_stmt *statement = spool_sql_begin(sql, SPOOL_PUT, 4, numbers);
     bool whole = record->full_length == record->fields[SPOOL_PAYLOAD].length;
     bind_or_null(statement, 5, (uint64_t)record->doubt);
@@ -182,10 +183,10 @@ void spool_sql_record(struct sqlite3_stmt *row, struct arena *arena, struct spoo
         .number = sqlite3_column_int64(row, 0),
         .cost = sqlite3_column_int64(row, 1),
         .received_us = sqlite3_column_int64(row, 2),
-        .flags = (uint32_t)sqlite3_column_int64(row, 3),
+        .flags = (uint64_t)sqlite3_column_int64(row, 3),
         .doubt = sqlite3_column_int64(row, 4),
         .session = (uint64_t)sqlite3_column_int64(row, 5),
-        .packet_id = (uint16_t)sqlite3_column_int64(row, 6),
+        .packet_id = (uint64_t)sqlite3_column_int64(row, 6),
         .content = (uint64_t)sqlite3_column_int64(row, 7),
         .full_length = (uint64_t)sqlite3_column_int64(row, 8),
     };

@@ -34,6 +34,7 @@ enum spool_statement {
 struct spool_sql {
     struct sqlite3 *database;
     struct sqlite3_stmt *statements[SPOOL_STATEMENTS]; // finalized by the disk
+    int64_t read_to;                                   // entries that have been read
 };
 
 // False where the tables are not what they should be.

@@ -1,5 +1,5 @@
 // Rows and rejects that commit in one transaction, and the messages they came from.
-#include "store/batch.h"
+#include "store/batch_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -43,8 +43,7 @@ int64_t batch_oldest_us(const struct batch *batch)
     return oldest;
 }
 
-// Charges bytes and what the arena has grown by.
-static void charge(struct batch *batch, size_t bytes)
+void batch_charge(struct batch *batch, size_t bytes)
 {
     bytes += batch->arena.used - batch->arena_charged;
     batch->arena_charged = batch->arena.used;
@@ -92,7 +91,7 @@ static struct batch_exchange *add_exchange(struct batch *batch, uint64_t session
                                 sizeof *batch->exchanges);
     struct batch_exchange *added = &batch->exchanges[batch->exchange_count++];
     *added = (struct batch_exchange){.session = session, .packet_id = packet_id};
-    charge(batch, sizeof *added);
+    batch_charge(batch, sizeof *added);
     return added;
 }
 
@@ -119,9 +118,11 @@ static void hold(struct batch *batch, struct message *message)
         return;
     const struct batch_exchange *last =
         batch->exchange_count > 0 ? &batch->exchanges[batch->exchange_count - 1] : NULL;
-    if (!last || last->forget || last->session != message->session ||
-        last->packet_id != message->packet_id)
-        add_exchange(batch, message->session, message->packet_id)->content = message->content;
+    if (!last || last->number != message->number) {
+        struct batch_exchange *added = add_exchange(batch, message->session, message->packet_id);
+        added->content = message->content;
+        added->number = message->number;
+    }
 }
 
 void batch_pass_entry(struct batch *batch, int64_t entry)
@@ -144,24 +145,34 @@ void batch_end_sessions(struct batch *batch, const struct exchange_set *sessions
             batch->exchanges[i].ended = true;
 }
 
+size_t batch_row_bytes(const struct target *target, const struct value *row)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < target->column_count; i++)
+        bytes += column_type_is_bytes(target->columns[i].type) ? row[i].length : 0;
+    return bytes;
+}
+
+size_t batch_row_charge(const struct target *target)
+{
+    return target->column_count * sizeof(struct value) + sizeof(struct message *) + 1;
+}
+
 void batch_keep_row(struct batch *batch, struct target *target, struct message *message)
 {
     struct batch_group *group = &batch->groups[target->index];
     hold(batch, message);
-    for (size_t i = 0; i < target->column_count; i++)
-        batch->value_bytes += column_type_is_bytes(target->columns[i].type)
-                                  ? group->values[group->count * target->column_count + i].length
-                                  : 0;
+    batch->value_bytes +=
+        batch_row_bytes(target, group->values + group->count * target->column_count);
     group->messages[group->count] = message;
     group->outcomes[group->count] = VERDICT_NONE;
     group->count++;
     batch->row_count++;
-    charge(batch, target->column_count * sizeof *group->values + sizeof *group->messages + 1);
+    batch_charge(batch, batch_row_charge(target));
 }
 
-// The reject is complete, but for what it is charged.
-// Bytes in the statement, at most: a character of the properties may take six in JSON.
-static size_t reject_size(const struct batch_reject *reject)
+// A character of the properties may take six in JSON.
+size_t batch_reject_bytes(const struct batch_reject *reject)
 {
     const struct message *message = reject->message;
     size_t size = message->payload_length + message->topic_length + message->client_id_length;
@@ -171,12 +182,13 @@ static size_t reject_size(const struct batch_reject *reject)
     return size + (reject->detail ? strlen(reject->detail) : 0);
 }
 
+// The reject is complete, but for what it is charged.
 static void keep_reject(struct batch *batch, const struct batch_reject *reject,
                         const char *sqlstate)
 {
     batch->rejects = mem_grow(batch->rejects, batch->reject_count, &batch->reject_capacity,
                               sizeof *batch->rejects);
-    batch->value_bytes += reject_size(reject);
+    batch->value_bytes += batch_reject_bytes(reject);
     struct batch_reject *added = &batch->rejects[batch->reject_count++];
     *added = *reject;
     strncpy(added->sqlstate, sqlstate, sizeof added->sqlstate - 1);
@@ -190,7 +202,7 @@ void batch_add_reject(struct batch *batch, struct target *target, struct message
     if (detail)
         reject.detail = arena_copy(&batch->arena, detail, strlen(detail));
     keep_reject(batch, &reject, sqlstate);
-    charge(batch, sizeof reject);
+    batch_charge(batch, sizeof reject);
 }
 
 // False where the row is refused already.
@@ -218,7 +230,7 @@ void batch_refuse_row(struct batch *batch, struct batch_group *group, size_t row
     if (detail)
         reject.detail = arena_copy(&batch->arena, detail, strlen(detail));
     keep_reject(batch, &reject, sqlstate);
-    charge(batch, sizeof reject);
+    batch_charge(batch, sizeof reject);
 }
 
 // Attempts may be many: what they need is charged once, by the greatest.
@@ -234,7 +246,7 @@ void batch_refuse_row_for_now(struct batch *batch, struct batch_group *group, si
     keep_reject(batch, &reject, sqlstate);
     batch->for_now += sizeof reject + (detail ? strlen(detail) + 1 : 0);
     if (batch->for_now > batch->for_now_charged) {
-        charge(batch, batch->for_now - batch->for_now_charged);
+        batch_charge(batch, batch->for_now - batch->for_now_charged);
         batch->for_now_charged = batch->for_now;
     }
 }
@@ -257,7 +269,7 @@ void batch_judge_again(struct batch *batch)
         struct batch_group *group = &batch->groups[reject->target->index];
         group->outcomes[reject->row] = VERDICT_NONE;
         group->refused--;
-        batch->value_bytes -= reject_size(reject);
+        batch->value_bytes -= batch_reject_bytes(reject);
         free_detail(reject);
     }
     batch->reject_count = kept;

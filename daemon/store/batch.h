@@ -39,6 +39,7 @@ struct batch_reject {
 struct batch_exchange {
     uint64_t session;
     uint64_t content; // of what is stored; see struct message
+    uint64_t number;  // of the message; 0 of a forget
     uint16_t packet_id;
     bool forget;
     bool told;  // of a forget: somebody waits for it
@@ -110,6 +111,12 @@ void batch_refuse_row_for_now(struct batch *batch, struct batch_group *group, si
 void batch_judge_again(struct batch *batch);
 // Forgets the outcomes of an attempt, but for the rows that are refused for good.
 void batch_reset_outcomes(struct batch *batch);
+// Moves the later half of the messages, by order of arrival, with all that is theirs, to another
+// batch, which is empty; what is to be forgotten goes with what is stored anew under the same
+// identifier, else it stays. The batch is not committed, for certain, and no row is refused for
+// now. False, and nothing is moved, where all came from one message: batch_may_split.
+bool batch_may_split(const struct batch *batch);
+bool batch_split(struct batch *batch, struct batch *later);
 // Releases every message with the outcome of its rows (no outcome yet: STORED; rejects: REJECTED)
 // or all with VERDICT_ABANDONED; does the targets' books; leaves the batch empty for reuse.
 void batch_settle(struct batch *batch);

@@ -90,6 +90,8 @@ static enum sql_action action_of(const struct lane *lane)
         return SQL_WAIT;
     if (action == SQL_RETRY && lane->batch->attempts > RETRIES_AT_ONCE)
         return SQL_WAIT;
+    if (action == SQL_SPLIT && !batch_may_split(lane->batch))
+        return SQL_WAIT;
     // Where isolating itself fails there is no row to blame.
     if (action == SQL_ISOLATE && lane->isolation.on)
         return SQL_WAIT;
@@ -108,6 +110,15 @@ static void fenced(struct lane *lane)
         lane->epoch->writer);
     lane->epoch->current = 0;
     lane_close_for(lane, "another daemon uses this writer name", FENCED_MS);
+}
+
+// Whoever reads this can mend it.
+static void say_too_large(struct lane *lane)
+{
+    char *message = lane->error.message;
+    size_t used = strlen(message);
+    snprintf(message + used, sizeof lane->error.message - used,
+             "; not even one message fits: raise PostgreSQL's max_locks_per_transaction");
 }
 
 // The connection comes up each time, so its own back-off does not grow: what the batch waits for is
@@ -133,6 +144,8 @@ static void rolled_back(void *arg, const struct pg_result *result)
         give_back(lane, action);
         return;
     case SQL_WAIT:
+        if (lane_action(lane) == SQL_SPLIT)
+            say_too_large(lane);
         // Closed first: what the writer does next must not find this lane idle. A new session also
         // sheds what may be wrong with the old one.
         lane->refused = true;
@@ -150,6 +163,7 @@ static void rolled_back(void *arg, const struct pg_result *result)
         lane->batch->partition_tries++;
         // fall through
     case SQL_RETRY:
+    case SQL_SPLIT:
     case SQL_STOP:
         give_back(lane, action);
         lane_now_idle(lane);

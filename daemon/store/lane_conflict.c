@@ -61,7 +61,7 @@ static bool send_compare(struct lane *lane, struct batch_group *group)
     struct lane_statement *statement = lane_statement(lane, group);
     statement->lane = lane;
     statement->group = group;
-    char *sql = sql_compare(group->target);
+    char *sql = sql_compare(group->target, sql_rows_span(group, &rows));
     pg_query(lane->pg, sql, &lane->params.params, compared, statement);
     free(sql);
     return true;
@@ -96,7 +96,7 @@ static bool send_updates(struct lane *lane)
         if (group->conflicts == 0 || group->target->on_conflict != CONFLICT_UPDATE)
             continue;
         const struct sql_rows rows = those_there(group);
-        lane_send_each(lane, group, &rows, true, updated);
+        lane_send_each(lane, group, &rows, SQL_TRY_UPDATE, updated);
         sent = true;
     }
     return sent;

@@ -37,13 +37,12 @@ static void answered(void *arg, const struct pg_result *result)
     }
 }
 
-static void send(struct lane_statement *statement, bool update)
+static void send(struct lane_statement *statement, enum sql_try what)
 {
     struct lane *lane = statement->lane;
     const struct target *target = statement->group->target;
-    const struct sql_each how = {.update = update, .partition = lane_may_partition(lane)};
     char *cursor = sql_each_rows(target, lane->isolation.backwards);
-    char *attempt = sql_each_attempt(target, how);
+    char *attempt = sql_each_attempt(target, what, lane_may_partition(lane));
     pg_query(lane->pg, cursor, &lane->params.params, check, statement);
     pg_query(lane->pg, attempt, NULL, check, statement);
     pg_query(lane->pg, sql_each_answer, NULL, answered, statement);
@@ -54,7 +53,7 @@ static void send(struct lane_statement *statement, bool update)
 }
 
 void lane_send_each(struct lane *lane, struct batch_group *group, const struct sql_rows *rows,
-                    bool update, lane_each_fn *each)
+                    enum sql_try what, lane_each_fn *each)
 {
     if (sql_encode_rows(&lane->params, group, rows, false) == 0)
         return;
@@ -66,5 +65,5 @@ void lane_send_each(struct lane *lane, struct batch_group *group, const struct s
     statement->outcome = rows->outcome;
     statement->keyed = group->target->key_count > 0;
     statement->each = each;
-    send(statement, update);
+    send(statement, what);
 }

@@ -170,6 +170,7 @@ static void resolved(void *arg, const struct pg_result *result)
         lane->calls.committed(lane->calls.arg, batch);
     } else {
         lane->counters->resolved_repeated++;
+        batch_judge_again(batch);
         struct lane_failure failure = {.action = SQL_RETRY, .sqlstate = "", .message = ""};
         lane->calls.returned(lane->calls.arg, batch, &failure);
     }

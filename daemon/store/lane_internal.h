@@ -8,6 +8,7 @@
 #include "store/lane.h"
 #include "store/pg.h"
 #include "store/sql.h"
+#include "store/sql_text.h"
 
 // Whatever the role's or the database's default is: raising the epoch relies on it.
 #define LANE_BEGIN_SQL "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
@@ -75,12 +76,13 @@ struct isolation {
     bool no_each;   // one by one does not go
     bool backwards; // late: the direction
     size_t group, row;
-    size_t culprit, culprit_end; // culprit is the number of groups where none is known
-    size_t tried_end;            // of the culprit's rows
-    size_t found;                // rows refused of this group
-    unsigned asked;              // how often a constraint was asked for rows of this group
-    bool no_suspects;            // it does not say
-    size_t stored, refused;      // late: in this pass
+    size_t culprit, culprit_end;     // culprit is the number of groups where none is known
+    size_t tried, tried_end;         // the last group of a try, and where in it that ends
+    size_t sample_group, sample_end; // the last culprit, and up to where it is looked through first
+    size_t found;                    // rows refused of this group
+    unsigned asked;                  // how often a constraint was asked for rows of this group
+    bool no_suspects;                // it does not say
+    size_t stored, refused;          // late: in this pass
 };
 
 struct lane {
@@ -156,14 +158,14 @@ void lane_isolate_next(struct lane *lane);
 void lane_back_to_savepoint(struct lane *lane);
 
 // lane_suspect.c: after a try that has failed, refuses the rows left of the group that the
-// constraint at fault would refuse, if that is certain. Then the others are next.
+// constraint or the type at fault would refuse, if that is certain. Then the others are next.
 bool lane_may_suspect(const struct lane *lane);
 void lane_suspect(struct lane *lane);
 
 // lane_each.c: the rows, one by one within the server; each is called for every row, in order,
-// unless the error says that none was tried. update: see sql_text.h.
+// unless the error says that none was tried.
 void lane_send_each(struct lane *lane, struct batch_group *group, const struct sql_rows *rows,
-                    bool update, lane_each_fn *each);
+                    enum sql_try what, lane_each_fn *each);
 
 // lane_look.c: asks what the server promises, says what weakens our promise, and mends what it can.
 // False where the connection is lost.

@@ -2,7 +2,9 @@
 //
 // One of n rows is found by halving under savepoints, a round trip each, and all that comes after
 // it goes in one more. Where that fails too, the constraint is asked which of the rest of its table
-// it would refuse. Where that is not certain, the rest is tried one by one within the server.
+// it would refuse. Where that is not certain, the rest is tried one by one within the server. What
+// speaks up only after all rows of a try are in makes tries dear: a sample shows whether many are
+// at fault.
 //
 // A deferred constraint speaks up when all rows are in, and does not say which row it means. Then
 // constraints are checked at once, row by row; who is refused has another go as long as others come
@@ -11,6 +13,8 @@
 
 #include "base/log.h"
 #include "store/lane_internal.h"
+
+enum { SAMPLE = 128 }; // rows
 
 static void refuse(struct lane *lane, struct batch_group *group, size_t row, const char *detail,
                    const char *sqlstate)
@@ -51,7 +55,7 @@ static void failed(struct lane *lane)
     struct isolation *at = &lane->isolation;
     struct batch_group *group = lane->error.group;
     size_t index = (size_t)(group - lane->batch->groups);
-    at->culprit_end = index == at->culprit ? at->tried_end : group->count;
+    at->culprit_end = index == at->tried ? at->tried_end : group->count;
     at->culprit = index;
     go_to_group(at, index);
     if (at->culprit_end - at->row > 1)
@@ -65,9 +69,9 @@ static void failed(struct lane *lane)
 static void succeeded(struct lane *lane)
 {
     struct isolation *at = &lane->isolation;
-    go_to_group(at, at->culprit);
+    go_to_group(at, at->tried);
     at->row = at->tried_end;
-    if (at->row == at->culprit_end) // it would not be caught
+    if (at->tried == at->culprit && at->row == at->culprit_end) // it would not be caught
         at->culprit = lane->batch->group_count;
 }
 
@@ -95,20 +99,38 @@ static void send_try(struct lane *lane, struct batch_group *group, size_t first,
     pg_query(lane->pg, "RELEASE SAVEPOINT r", NULL, lane_check, lane);
 }
 
-// All groups up to the culprit, and half of what may be at fault of that.
+// Half of what may be at fault of the culprit; first no more than a sample.
+static size_t end_of_try(struct isolation *at)
+{
+    size_t first = at->culprit == at->group ? at->row : 0;
+    size_t half = (at->culprit_end - first) / 2;
+    if (at->sample_group != at->culprit) {
+        at->sample_group = at->culprit;
+        at->sample_end = half > SAMPLE ? first + SAMPLE : 0;
+        if (half > SAMPLE)
+            return at->sample_end;
+    }
+    return first + (half > 0 ? half : 1);
+}
+
+// All groups up to the culprit and a part of that, what is left of the sample in which one has been
+// found, or all that is left.
 static void send_tries(struct lane *lane)
 {
     struct isolation *at = &lane->isolation;
     struct batch *batch = lane->batch;
+    at->tried = at->culprit;
     at->tried_end = 0;
-    for (size_t i = at->group; i < batch->group_count && i <= at->culprit; i++) {
-        size_t first = i == at->group ? at->row : 0, last = batch->groups[i].count;
-        if (i == at->culprit) {
-            last = first + (at->culprit_end - first) / 2;
-            last += last == first;
-            at->tried_end = last;
-        }
-        send_try(lane, &batch->groups[i], first, last);
+    if (at->culprit < batch->group_count) {
+        at->tried_end = end_of_try(at);
+    } else if (at->sample_group == at->group && at->row < at->sample_end) {
+        at->tried = at->group;
+        at->tried_end = at->sample_end;
+    }
+    for (size_t i = at->group; i < batch->group_count && i <= at->tried; i++) {
+        size_t first = i == at->group ? at->row : 0;
+        send_try(lane, &batch->groups[i], first,
+                 i == at->tried ? at->tried_end : batch->groups[i].count);
     }
     pg_sync(lane->pg, tries_synced, lane);
 }
@@ -149,7 +171,7 @@ static void send_rest(struct lane *lane)
     struct batch_group *group = &lane->batch->groups[at->group];
     const struct sql_rows rows = {at->row, group->count, VERDICT_NONE};
     pg_query(lane->pg, "SAVEPOINT r", NULL, lane_check, lane);
-    lane_send_each(lane, group, &rows, false, take_each);
+    lane_send_each(lane, group, &rows, SQL_TRY_INSERT, take_each);
     pg_query(lane->pg, "RELEASE SAVEPOINT r", NULL, lane_check, lane);
     pg_sync(lane->pg, rest_synced, lane);
 }
@@ -213,7 +235,7 @@ static void send_pass(struct lane *lane)
         struct batch_group *group = &batch->groups[i];
         const struct sql_rows rows = {0, group->count, VERDICT_NONE};
         if (group->count > 0)
-            lane_send_each(lane, group, &rows, false, take_late);
+            lane_send_each(lane, group, &rows, SQL_TRY_INSERT, take_late);
     }
     pg_sync(lane->pg, pass_synced, lane);
 }
@@ -227,6 +249,7 @@ void lane_isolate(struct lane *lane)
     struct isolation *at = &lane->isolation;
     log_debug("postgres: a row is refused (%s); looking for it", lane->error.message);
     *at = (struct isolation){.on = true, .late = lane->error.late};
+    at->sample_group = batch->group_count;
     at->culprit = group ? (size_t)(group - batch->groups) : batch->group_count;
     at->culprit_end = group ? group->count : 0;
     lane->state = LANE_ISOLATING;

@@ -1,6 +1,8 @@
-// Rows that a constraint would refuse: where many are at fault, PostgreSQL is asked which, and the
-// others go in together. Trying each would take several times as long.
+// Rows that a constraint would refuse, or whose values do not fit their columns: where many are at
+// fault, PostgreSQL is asked which, and the others go in together. Trying each would take several
+// times as long.
 #include <stdlib.h>
+#include <string.h>
 
 #include "store/lane_internal.h"
 #include "store/sql_suspect.h"
@@ -13,11 +15,22 @@ static struct sql_fault fault_of(const struct lane *lane)
     return (struct sql_fault){error->sqlstate, error->constraint, error->column};
 }
 
+static bool is_of_data(const char *sqlstate)
+{
+    return strncmp(sqlstate, "22", 2) == 0;
+}
+
+static bool may_cast(const struct lane *lane)
+{
+    return is_of_data(lane->error.sqlstate) &&
+           sql_may_cast(lane->batch->groups[lane->isolation.group].target);
+}
+
 bool lane_may_suspect(const struct lane *lane)
 {
     const struct isolation *at = &lane->isolation;
     const struct sql_fault fault = fault_of(lane);
-    return !at->no_suspects && at->asked < ASK_MAX && sql_may_suspect(&fault);
+    return !at->no_suspects && at->asked < ASK_MAX && (sql_may_suspect(&fault) || may_cast(lane));
 }
 
 // Those that are refused, in order of their ordinals, which count what was sent.
@@ -49,7 +62,8 @@ static void synced(void *arg, const struct pg_result *result)
     enum sql_action action = lane_action(lane);
     if (!lane->error.set) {
         at->culprit = lane->batch->group_count;
-    } else if (action == SQL_ISOLATE || action == SQL_STOP) { // an expression may fail, too
+    } else if (action == SQL_ISOLATE || action == SQL_STOP || action == SQL_SPLIT) {
+        // An expression may fail, too, or looking at all partitions take too many locks.
         at->no_suspects = true;
         lane_back_to_savepoint(lane);
     } else {
@@ -69,8 +83,9 @@ static void told_how(void *arg, const struct pg_result *result)
     if (result->ok && result->rows > 0 &&
         sql_encode_rows(&lane->params, statement->group, &rows, false) > 0) {
         const struct sql_fault fault = fault_of(lane);
-        char *sql = sql_suspects(statement->group->target, &fault, pg_value(result, 0, 0),
-                                 pg_value(result, 0, 1));
+        char *sql =
+            sql_suspects(statement->group->target, &fault, sql_rows_span(statement->group, &rows),
+                         pg_value(result, 0, 0), pg_value(result, 0, 1));
         lane->isolation.no_suspects = false;
         pg_query(lane->pg, sql, &lane->params.params, answered, statement);
         free(sql);
@@ -88,22 +103,49 @@ static void how_synced(void *arg, const struct pg_result *result)
     pg_sync(lane->pg, synced, lane);
 }
 
-// The error is that of the try before.
-void lane_suspect(struct lane *lane)
+// A value is cast before any trigger sees it. That it fits does not say that the row goes in.
+static void cast(struct lane *lane, struct batch_group *group, size_t row, enum lane_each what,
+                 const char *detail, const char *sqlstate)
 {
-    struct isolation *at = &lane->isolation;
-    struct batch_group *group = &lane->batch->groups[at->group];
+    if (what != EACH_REFUSED || !is_of_data(sqlstate))
+        return;
+    batch_refuse_row(lane->batch, group, row, "refused by PostgreSQL", detail, sqlstate);
+    lane->isolation.no_suspects = false;
+}
+
+static void ask_casts(struct lane *lane, struct batch_group *group)
+{
+    const struct sql_rows rows = {lane->isolation.row, group->count, VERDICT_NONE};
+    lane_send_each(lane, group, &rows, SQL_TRY_CAST, cast);
+    pg_query(lane->pg, "RELEASE SAVEPOINT r", NULL, lane_check, lane);
+    pg_sync(lane->pg, synced, lane);
+}
+
+static void ask_constraint(struct lane *lane, struct batch_group *group)
+{
     struct lane_statement *statement = lane_statement(lane, group);
     const struct sql_fault fault = fault_of(lane);
     char *sql = sql_suspicion(group->target, &fault);
     statement->lane = lane;
     statement->group = group;
-    statement->first = at->row;
+    statement->first = lane->isolation.row;
     statement->last = group->count;
-    at->asked++;
-    at->no_suspects = true; // unless the answer is another one
-    pg_query(lane->pg, "SAVEPOINT r", NULL, lane_check, lane);
     pg_query(lane->pg, sql, NULL, told_how, statement);
     pg_sync(lane->pg, how_synced, lane);
     free(sql);
+}
+
+// The error is that of the try before.
+void lane_suspect(struct lane *lane)
+{
+    struct isolation *at = &lane->isolation;
+    struct batch_group *group = &lane->batch->groups[at->group];
+    at->asked++;
+    at->sample_end = 0;
+    at->no_suspects = true; // unless the answer is another one
+    pg_query(lane->pg, "SAVEPOINT r", NULL, lane_check, lane);
+    if (may_cast(lane))
+        ask_casts(lane, group);
+    else
+        ask_constraint(lane, group);
 }

@@ -121,7 +121,7 @@ static void now_down(void *arg, const char *why)
 static void refused(struct replay *replay, const struct pg_result *result)
 {
     enum sql_action action = sql_action_of(result->sqlstate, "");
-    if (action == SQL_WAIT || action == SQL_RETRY) {
+    if (action == SQL_WAIT || action == SQL_RETRY || action == SQL_SPLIT) {
         now_down(replay, result->message);
         pg_disconnect(replay->pg);
     } else {

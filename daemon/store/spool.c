@@ -51,7 +51,8 @@ static void keep(struct spool *spool)
 {
     set_state(spool, SPOOL_KEEPING);
     spool->holds_back = spool->options.ends;
-    spool->stale = spool->reading;
+    spool_file_read_no_more(spool->file);
+    spool->reading = false;
     spool_unload(spool);
     loop_task_schedule(spool->work);
 }
@@ -123,14 +124,22 @@ static void go_direct(struct spool *spool)
     }
 }
 
-// The last entries are on their way when they fit into one transaction: what comes now waits for
-// them, since an input that never pauses would fill the file for ever.
+// Whether those that are left fit into one transaction; the file may have many more that are
+// stored, where the disk fails.
+static bool are_last(const struct spool *spool)
+{
+    struct spool_file_status file = spool_file_now(spool);
+    uint64_t left = spool_left(spool), bytes = file.count > 0 ? file.bytes / file.count * left : 0;
+    return left <= spool_chunk(spool) && bytes <= spool_chunk_bytes(spool);
+}
+
+// The last entries are on their way then: what comes now waits for them, since an input that never
+// pauses would fill the file for ever.
 static void see_to_the_end(struct spool *spool)
 {
     if (spool->state != SPOOL_DRAINING || spool->stopping)
         return;
-    if (!writer_refused(spool->writer) && spool_left(spool) <= spool_chunk(spool) &&
-        spool_file_now(spool).bytes <= spool_chunk_bytes(spool))
+    if (!writer_refused(spool->writer) && !spool->stuck && are_last(spool))
         spool->holds_back = true;
     if (spool->holds_back && spool_is_drained(spool) && writer_idle(spool->writer) &&
         exchanges_sweep_void(spool->writer))
@@ -150,7 +159,7 @@ static void tell_if_stopped(struct spool *spool)
 {
     if (!spool->stopped || !spool->drained)
         return;
-    if (!is_durable(spool) && !spool_file_now(spool).failing) {
+    if (!is_durable(spool) && !spool_file_now(spool).unwritable) {
         loop_timer_start(spool->tick, STOP_TICK_MS);
         return;
     }
@@ -195,6 +204,7 @@ static void tick(void *arg)
 {
     struct spool *spool = arg;
     if (!spool->stopping) {
+        spool_see_whether_stuck(spool);
         spool_say_progress(spool);
         spool_say_kept(spool);
         loop_timer_start(spool->tick, TICK_MS);
@@ -276,6 +286,7 @@ struct spool *spool_new(struct loop *loop, struct writer *writer, struct budget 
     spool->calls = *calls;
     spool->outage_limit.interval_ms = spool->back_limit.interval_ms = REPEAT_LOG_MS;
     spool->full_limit.interval_ms = spool->drop_limit.interval_ms = REPEAT_LOG_MS;
+    spool->stuck_limit.interval_ms = REPEAT_LOG_MS;
     spool->file = open_file(spool, error);
     if (!spool->file) {
         free(spool);

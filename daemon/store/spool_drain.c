@@ -7,8 +7,6 @@
 static void take_entry(void *arg, const struct spool_entry *entry)
 {
     struct spool *spool = arg;
-    if (spool->stale)
-        return;
     struct message *message = message_new(&spool->source, spool->budget, &entry->parts);
     message->session = entry->session;
     message->packet_id = entry->packet_id;
@@ -28,10 +26,9 @@ static void read_done(void *arg, bool all)
 {
     struct spool *spool = arg;
     FAILPOINT("spool-read");
-    spool->reading = false;
-    if (!spool->stale && all && spool->read_to < spool->read_end)
+    spool->reading = spool->stuck = false;
+    if (all && spool->read_to < spool->read_end)
         spool->read_to = spool->read_end; // what there was up to there is gone
-    spool->stale = false;
     writer_hurry(spool->writer);
     loop_task_schedule(spool->work);
 }
@@ -58,7 +55,7 @@ void spool_committed(void *arg, int64_t entry)
     if (entry > 0) {
         spool->stored = entry;
         FAILPOINT("spool-drained");
-        spool_file_delete(spool->file, entry, spool->read_to);
+        spool_file_delete(spool->file, entry);
     }
     if (spool->state != SPOOL_DIRECT)
         loop_task_schedule(spool->work);
@@ -71,15 +68,25 @@ void spool_position(void *arg, int64_t position)
         spool->counters.resolved += spool->cut_off;
     spool->cut_off = 0;
     spool->read_to = spool->stored = position;
-    spool_file_delete(spool->file, position, position);
+    spool_file_delete(spool->file, position);
 }
 
-// Those that are stored may be in the file for a moment longer.
+// Those that are stored may be in the file for longer. What was read and is not on its way any more
+// is stored; after it was what a transaction that was cut off had stored, too.
 uint64_t spool_left(const struct spool *spool)
 {
     struct spool_file_status file = spool_file_now(spool);
-    uint64_t beyond = file.last > spool->stored ? (uint64_t)(file.last - spool->stored) : 0;
+    int64_t stored = books_pending(&spool->source.books) > 0 ? spool->stored : spool->read_to;
+    uint64_t beyond = file.last > stored ? (uint64_t)(file.last - stored) : 0;
     return beyond < file.count ? beyond : file.count;
+}
+
+void spool_see_whether_stuck(struct spool *spool)
+{
+    spool->stuck =
+        spool->state == SPOOL_DRAINING && spool->reading && spool_file_now(spool).unreadable;
+    if (spool->stuck) // there is no end in sight
+        spool->holds_back = spool->options.ends;
 }
 
 bool spool_is_drained(const struct spool *spool)

@@ -29,10 +29,11 @@ struct spool {
     // out
     int64_t stored;            // entries through this one, in PostgreSQL
     size_t taken_bytes;        // of memory, of entries that are on their way there
-    bool reading, stale;       // entries are being read; they are not wanted any more
+    bool reading;              // entries are being read
     int64_t read_to, read_end; // entries that were read; that there are, when reading began
     uint64_t cut_off;          // entries of a transaction that was cut off, the last of which is
     int64_t cut_off_to;
+    bool stuck; // what comes next cannot be read; seen at a tick
     // the stop
     bool stopping, drained;
     loop_fn *stopped;
@@ -41,7 +42,7 @@ struct spool {
     uint64_t ticked_drained; // at the last tick
     int64_t ticked_ms;
     uint64_t rate; // entries a second, lately
-    struct log_limit outage_limit, back_limit, full_limit, drop_limit;
+    struct log_limit outage_limit, back_limit, full_limit, drop_limit, stuck_limit;
     bool said_in_use;     // the log's last word is that messages go through the file
     int64_t said_kept_ms; // when it said last that they are kept
     char status[200];
@@ -70,6 +71,7 @@ void spool_position(void *arg, int64_t position);
 // Entries that are not stored; whether all of what was taken is.
 uint64_t spool_left(const struct spool *spool);
 bool spool_is_drained(const struct spool *spool);
+void spool_see_whether_stuck(struct spool *spool); // at every tick
 
 // spool_report.c
 void spool_say_outage(struct spool *spool);

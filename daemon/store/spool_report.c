@@ -92,12 +92,26 @@ static void measure(struct spool *spool)
     spool->ticked_ms = now;
 }
 
+// Why, and what to do about it, the disk's thread has said.
+static void say_stuck(struct spool *spool)
+{
+    if (log_limit_pass(&spool->stuck_limit, NULL))
+        log_error("spool %s: what comes after message number %" PRId64 " cannot be read; %" PRIu64
+                  " message(s) wait for it%s",
+                  spool->options.path, spool->read_to, spool_left(spool),
+                  spool->full || spool->holds_back ? "" : ", new ones are kept behind them");
+}
+
 void spool_say_progress(struct spool *spool)
 {
     if (spool->state != SPOOL_DRAINING)
         return;
     measure(spool);
-    uint64_t left = spool_file_now(spool).count;
+    if (spool->stuck) {
+        say_stuck(spool);
+        return;
+    }
+    uint64_t left = spool_left(spool);
     if (spool->rate > 0)
         log_info("spool %s: %" PRIu64 " message(s) left, %" PRIu64 "/s, about %" PRIu64 " s",
                  spool->options.path, left, spool->rate, left / spool->rate);
@@ -127,8 +141,8 @@ void spool_say_kept(struct spool *spool)
 int64_t spool_lag_ms(const struct spool *spool)
 {
     struct spool_file_status file = spool_file_now(spool);
-    int64_t now_us = loop_wall_us();
-    return file.count > 0 && file.oldest_us < now_us ? (now_us - file.oldest_us) / 1000 : 0;
+    int64_t now_us = loop_wall_us(), then_us = file.oldest_us; // which may be damaged
+    return file.count > 0 && then_us >= 0 && then_us < now_us ? (now_us - then_us) / 1000 : 0;
 }
 
 static const char *state_name(enum spool_state state)

@@ -93,6 +93,19 @@ size_t sql_encode_rows(struct sql_params *params, const struct batch_group *grou
     return count;
 }
 
+struct sql_span sql_rows_span(const struct batch_group *group, const struct sql_rows *rows)
+{
+    struct sql_span span = {INT64_MAX, INT64_MIN};
+    for (size_t row = rows->first; row < rows->last; row++) {
+        int64_t time_us = group->values[row * group->target->column_count].integer;
+        if (group->outcomes[row] != rows->outcome)
+            continue;
+        span.first_us = time_us < span.first_us ? time_us : span.first_us;
+        span.last_us = time_us > span.last_us ? time_us : span.last_us;
+    }
+    return span;
+}
+
 void sql_encode_types(struct sql_params *params, const struct target *target, bool keyed)
 {
     reserve(params, target->column_count + keyed);

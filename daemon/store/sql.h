@@ -7,6 +7,7 @@
 
 #include "store/batch.h"
 #include "store/pg.h"
+#include "store/sql_text.h"
 
 // The INSERT of rejects.
 const char *sql_insert_rejects(void);
@@ -46,6 +47,8 @@ struct sql_rows {
 // keyed: with their number at the end. Returns that.
 size_t sql_encode_rows(struct sql_params *params, const struct batch_group *group,
                        const struct sql_rows *rows, bool keyed);
+// Their times.
+struct sql_span sql_rows_span(const struct batch_group *group, const struct sql_rows *rows);
 // writer: of those that were none before.
 void sql_encode_rejects(struct sql_params *params, const struct batch *batch, const char *writer);
 // writer is not copied.

@@ -225,14 +225,14 @@ static void put_failing_row(FILE *out, const struct target *target)
 }
 
 // A row whose key is there is none for a reference: it would not be inserted.
-static void put_new_keys(FILE *out, const struct target *target)
+static void put_new_keys(FILE *out, const struct target *target, struct sql_span span)
 {
-    char *keys = sql_new_keys(target);
+    char *keys = sql_new_keys(target, span);
     fprintf(out, " AND \"#\" IN (%s)", keys);
     free(keys);
 }
 
-char *sql_suspects(const struct target *target, const struct sql_fault *fault,
+char *sql_suspects(const struct target *target, const struct sql_fault *fault, struct sql_span span,
                    const char *condition, const char *accusation)
 {
     struct memtext text;
@@ -248,7 +248,7 @@ char *sql_suspects(const struct target *target, const struct sql_fault *fault,
     put_names(text.out, target, "", "");
     fprintf(text.out, ", \"#\") WHERE %s", condition);
     if (is(fault, foreign_key) && target->key_count > 0)
-        put_new_keys(text.out, target);
+        put_new_keys(text.out, target, span);
     fputs(" ORDER BY \"#\"", text.out);
     return memtext_close(&text);
 }

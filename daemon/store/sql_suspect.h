@@ -1,6 +1,7 @@
 // The SQL that asks a constraint which rows it would refuse, without inserting them.
 #pragma once
 
+#include "store/sql_text.h"
 #include "store/target.h"
 
 // All are the caller's to free.
@@ -18,5 +19,5 @@ bool sql_may_suspect(const struct sql_fault *fault);
 // be certain.
 char *sql_suspicion(const struct target *target, const struct sql_fault *fault);
 // Those of the rows that are refused, (ordinal, detail), in order. The columns' arrays are $1...
-char *sql_suspects(const struct target *target, const struct sql_fault *fault,
+char *sql_suspects(const struct target *target, const struct sql_fault *fault, struct sql_span span,
                    const char *condition, const char *accusation);

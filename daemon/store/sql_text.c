@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/memtext.h"
 #include "core/row.h"
+#include "store/partition.h"
 #include "store/pg.h"
 #include "store/sqlstate.h"
 
@@ -207,7 +208,32 @@ static void put_compared(FILE *out, const struct target *target, const char *sep
     }
 }
 
-static void put_on_key(FILE *out, const struct target *target)
+// '2023-11-14 22:13:33.000000+00'::timestamptz
+static void put_time(FILE *out, const struct target *target, const char *bound)
+{
+    const char *live_type = target->columns[0].live_type;
+    fprintf(out, "'%s'::timestamptz", bound);
+    if (live_type)
+        fprintf(out, "::%s", live_type);
+}
+
+// Nothing where a time has no text.
+static void put_within(FILE *out, const struct target *target, struct sql_span span)
+{
+    char first[PARTITION_BOUND_SIZE], last[PARTITION_BOUND_SIZE];
+    partition_bound(first, span.first_us);
+    partition_bound(last, span.last_us);
+    if (!*first || !*last)
+        return;
+    fputs(" AND stored.", out);
+    pg_put_identifier(out, target->columns[0].name);
+    fputs(" BETWEEN ", out);
+    put_time(out, target, first);
+    fputs(" AND ", out);
+    put_time(out, target, last);
+}
+
+static void put_on_key(FILE *out, const struct target *target, struct sql_span span)
 {
     const char *separator = "";
     fputs(" AS stored ON ", out);
@@ -221,11 +247,12 @@ static void put_on_key(FILE *out, const struct target *target)
         put_input(out, column);
         separator = " AND ";
     }
+    put_within(out, target, span);
 }
 
 // A statement of its own, after the INSERT: its snapshot has what others have committed meanwhile,
 // and what this transaction has stored.
-char *sql_compare(const struct target *target)
+char *sql_compare(const struct target *target, struct sql_span span)
 {
     struct memtext text;
     memtext_open(&text);
@@ -235,14 +262,14 @@ char *sql_compare(const struct target *target)
     put_input_rows(text.out, target, false);
     fputs(" JOIN ", text.out);
     put_table(text.out, target);
-    put_on_key(text.out, target);
+    put_on_key(text.out, target, span);
     fputs(" WHERE ", text.out);
     put_compared(text.out, target, " OR ", put_distinct);
     fputs(" ORDER BY \"#\"", text.out);
     return memtext_close(&text);
 }
 
-char *sql_new_keys(const struct target *target)
+char *sql_new_keys(const struct target *target, struct sql_span span)
 {
     struct memtext text;
     memtext_open(&text);
@@ -250,7 +277,7 @@ char *sql_new_keys(const struct target *target)
     put_input_rows(text.out, target, true);
     fputs(" LEFT JOIN ", text.out);
     put_table(text.out, target);
-    put_on_key(text.out, target);
+    put_on_key(text.out, target, span);
     fputs(" GROUP BY ", text.out);
     put_key(text.out, target);
     fputs(" HAVING count(*) = 1 AND count(stored.", text.out);
@@ -306,65 +333,122 @@ static void put_update(FILE *out, const struct target *target)
     put_compared(out, target, " OR ", put_excluded);
 }
 
-// What ends the attempt: who is to blame is no row.
-static void put_not_isolated(FILE *out, bool partition)
+// What ends the attempt: who is to blame is no row. A class is a condition with zeros behind it.
+static void put_not_isolated(FILE *out)
 {
     enum sql_action action;
     const char *prefix, *separator = "";
-    fputs("state ~ '^(", out);
     for (size_t i = 0; (prefix = sql_state(i, &action)); i++) {
         if (action == SQL_ISOLATE)
             continue;
-        fprintf(out, "%s%s", separator, prefix);
-        separator = "|";
+        fprintf(out, "%sSQLSTATE '%s%s'", separator, prefix, strlen(prefix) == 2 ? "000" : "");
+        separator = " OR ";
     }
-    fputs(")'", out);
-    if (partition)
-        fputs(" OR state = '23514' AND con = ''", out);
 }
 
-static void put_row_insert(FILE *out, const struct target *target, bool update)
+static void put_row_insert(FILE *out, const struct target *target)
 {
     put_insert_into(out, target, " AS stored");
     fputs("VALUES (", out);
     for (size_t i = 0; i < target->column_count; i++)
         fprintf(out, "%sr.c%zu", i ? ", " : "", i);
     fputs(")", out);
+}
+
+static void put_keyed_insert(FILE *out, const struct target *target, bool update)
+{
+    put_row_insert(out, target);
+    put_on_conflict(out, target);
+    if (update)
+        put_update(out, target);
+    else
+        fputs("NOTHING", out);
+    fputs(";\n   IF NOT FOUND THEN\n    numbers := numbers || r.ordinal;"
+          " details := details || NULL::text;\n   END IF;\n",
+          out);
+}
+
+// With ON CONFLICT a row costs twice as much: it is left out as long as none can have been there.
+static void put_insert(FILE *out, const struct target *target)
+{
     if (target->key_count > 0) {
-        put_on_conflict(out, target);
-        if (update)
-            put_update(out, target);
-        else
-            fputs("NOTHING", out);
-        fputs(";\n  IF NOT FOUND THEN\n   numbers := numbers || r.ordinal;"
-              " details := details || NULL::text;\n  END IF",
-              out);
+        fputs("   IF careful THEN\n", out);
+        put_keyed_insert(out, target, false);
+        fputs("   ELSE\n", out);
     }
-    fputs(";\n", out);
+    put_row_insert(out, target);
+    fputs(target->key_count > 0 ? ";\n   END IF;\n   EXIT;\n" : ";\n", out);
+}
+
+static void put_casts(FILE *out, const struct target *target)
+{
+    for (size_t i = 0; i < target->column_count; i++)
+        if (target->columns[i].live_type)
+            fprintf(out, "   v%zu := r.c%zu;\n", i, i);
+}
+
+static void put_try(FILE *out, const struct target *target, enum sql_try what)
+{
+    fputs("  BEGIN\n", out);
+    if (what == SQL_TRY_CAST)
+        put_casts(out, target);
+    else if (what == SQL_TRY_UPDATE)
+        put_keyed_insert(out, target, true);
+    else
+        put_insert(out, target);
+}
+
+// An error that an index may have raised hides that the row is there already.
+static void put_again(FILE *out)
+{
+    fputs("   IF NOT careful AND state NOT IN ('23502', '23503', '23514', 'P0001') THEN\n"
+          "    careful := true;\n    CONTINUE;\n   END IF;\n",
+          out);
+}
+
+static void put_failed(FILE *out, bool partition, bool again)
+{
+    fputs("  EXCEPTION WHEN ", out);
+    put_not_isolated(out);
+    fputs(" THEN\n   RAISE;\n  WHEN OTHERS OR assert_failure THEN\n"
+          "   GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,"
+          " detail = PG_EXCEPTION_DETAIL, con = CONSTRAINT_NAME;\n",
+          out);
+    if (partition)
+        fputs("   IF state = '23514' AND con = '' THEN\n    RAISE;\n   END IF;\n", out);
+    if (again)
+        put_again(out);
+    fputs("   numbers := numbers || r.ordinal;"
+          " details := details || (state || concat_ws(': ', message, nullif(detail, '')));\n",
+          out);
+    fputs(again ? "   EXIT;\n  END;\n" : "  END;\n", out);
+}
+
+static void put_variables(FILE *out, const struct target *target, enum sql_try what)
+{
+    fputs("DECLARE\n r record; answer refcursor := 'sensorlog answer';\n"
+          " numbers int8[] := '{}'; details text[] := '{}'; careful bool := false;\n"
+          " state text; message text; detail text; con text;\n",
+          out);
+    for (size_t i = 0; what == SQL_TRY_CAST && i < target->column_count; i++)
+        if (target->columns[i].live_type)
+            fprintf(out, " v%zu %s;\n", i, target->columns[i].live_type);
 }
 
 // A block with EXCEPTION is a savepoint. What is not needed per row is left to the answer.
-char *sql_each_attempt(const struct target *target, struct sql_each how)
+char *sql_each_attempt(const struct target *target, enum sql_try what, bool partition)
 {
+    bool again = what == SQL_TRY_INSERT && target->key_count > 0;
     struct memtext text;
     memtext_open(&text);
-    fputs("#variable_conflict use_column\n"
-          "DECLARE\n r record; answer refcursor := 'sensorlog answer';\n"
-          " numbers int8[] := '{}'; details text[] := '{}';\n"
-          " state text; message text; detail text; con text;\n"
-          "BEGIN\n FOR r IN EXECUTE 'FETCH ALL FROM " ROWS_CURSOR "' LOOP\n  BEGIN\n  ",
-          text.out);
-    put_row_insert(text.out, target, how.update);
-    fputs("  EXCEPTION WHEN OTHERS OR assert_failure THEN\n"
-          "   GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,"
-          " detail = PG_EXCEPTION_DETAIL, con = CONSTRAINT_NAME;\n   IF ",
-          text.out);
-    put_not_isolated(text.out, how.partition);
-    fputs(" THEN\n    RAISE;\n   END IF;\n"
-          "   numbers := numbers || r.ordinal;"
-          " details := details || (state || concat_ws(': ', message, nullif(detail, '')));\n"
-          "  END;\n END LOOP;\n"
-          " OPEN answer FOR SELECT n, left(d, 5), substr(d, 6, " DETAIL_LENGTH ")"
+    fputs("#variable_conflict use_column\n", text.out);
+    put_variables(text.out, target, what);
+    fputs("BEGIN\n FOR r IN EXECUTE 'FETCH ALL FROM " ROWS_CURSOR "' LOOP\n", text.out);
+    fputs(again ? "  LOOP\n" : "", text.out);
+    put_try(text.out, target, what);
+    put_failed(text.out, partition, again);
+    fputs(again ? "  END LOOP;\n" : "", text.out);
+    fputs(" END LOOP;\n OPEN answer FOR SELECT n, left(d, 5), substr(d, 6, " DETAIL_LENGTH ")"
           " FROM unnest(numbers, details) AS a(n, d) ORDER BY n;\nEND",
           text.out);
     char *body = memtext_close(&text), *quoted = pg_quote_literal(body);
@@ -372,4 +456,12 @@ char *sql_each_attempt(const struct target *target, struct sql_each how)
     free(quoted);
     free(body);
     return sql;
+}
+
+bool sql_may_cast(const struct target *target)
+{
+    for (size_t i = 0; i < target->column_count; i++)
+        if (target->columns[i].live_type)
+            return true;
+    return false;
 }

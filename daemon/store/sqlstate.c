@@ -18,15 +18,16 @@ static const struct {
     // it will do as soon as others are out of the way
     {"40", SQL_RETRY}, // serialization failure, deadlock
     // the server, the connection, or an administrator
-    {"08", SQL_WAIT},    // connection
-    {"25", SQL_WAIT},    // read-only (a standby), idle_in_transaction_session_timeout
-    {"26", SQL_WAIT},    // the session has lost its prepared statements
-    {"28", SQL_WAIT},    // authentication
-    {"53", SQL_WAIT},    // disk full, out of memory, too many connections
-    {"55P03", SQL_WAIT}, // lock_timeout
-    {"57", SQL_WAIT},    // shutdown, crash, cancelled, statement_timeout
-    {"58", SQL_WAIT},    // I/O error
-    {"XX", SQL_WAIT},    // corruption, internal error; after five attempts the mapping stops
+    {"08", SQL_WAIT},     // connection
+    {"25", SQL_WAIT},     // read-only (a standby), idle_in_transaction_session_timeout
+    {"26", SQL_WAIT},     // the session has lost its prepared statements
+    {"28", SQL_WAIT},     // authentication
+    {"53200", SQL_SPLIT}, // out of memory, or of room for locks: a partition takes two or three
+    {"53", SQL_WAIT},     // disk full, too many connections
+    {"55P03", SQL_WAIT},  // lock_timeout
+    {"57", SQL_WAIT},     // shutdown, crash, cancelled, statement_timeout
+    {"58", SQL_WAIT},     // I/O error
+    {"XX", SQL_WAIT},     // corruption, internal error; after five attempts the mapping stops
     // a row
     {"21", SQL_ISOLATE}, // cardinality
     {"22", SQL_ISOLATE}, // data: out of range, invalid text

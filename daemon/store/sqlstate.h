@@ -8,6 +8,7 @@
 enum sql_action {
     SQL_RETRY,     // the same again, at once
     SQL_WAIT,      // the same again, after a while
+    SQL_SPLIT,     // in smaller transactions
     SQL_FENCED,    // the writer's epoch is over
     SQL_TAKEN,     // somebody else has stored what the batch was made of
     SQL_PARTITION, // the table has no partition for a row

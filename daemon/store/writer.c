@@ -101,6 +101,7 @@ void writer_dispatch(struct writer *writer)
         if (!batch)
             break;
         pulse_watch(writer->pulse);
+        writer_cut(writer, batch);
         writer_entries_go(writer, batch);
         if (!prepare_batch(&writer->prepare, batch))
             continue;
@@ -161,6 +162,7 @@ static void say_rejects(struct writer *writer, const struct batch *batch)
 static void lane_committed(void *arg, struct batch *batch)
 {
     struct writer *writer = arg;
+    writer_had_room(writer);
     count(writer, batch);
     say_rejects(writer, batch);
     exchanges_committed(writer, batch);
@@ -200,6 +202,10 @@ static void lane_returned(void *arg, struct batch *batch, const struct lane_fail
         batch_abandon(batch); // what is still to be stored comes again
         writer_recycle(writer, batch);
         writer_entries_taken(writer);
+        return;
+    }
+    if (failure->action == SQL_SPLIT) {
+        writer_split(writer, batch, failure);
         return;
     }
     if (failure->action == SQL_STOP)
@@ -296,7 +302,7 @@ struct writer *writer_new(struct loop *loop, struct worker *worker, struct catal
     outage_init(&writer->outage, loop);
     const struct pulse_calls pulse_calls = {writer_work, writer_silent, writer};
     writer->pulse = pulse_new(loop, worker, options->conninfo, options->patience_ms, &pulse_calls);
-    writer->reject_limit.interval_ms = REPEAT_LOG_MS;
+    writer->reject_limit.interval_ms = writer->split_limit.interval_ms = REPEAT_LOG_MS;
     list_init(&writer->ready);
     prepare_init(&writer->prepare, catalog, send_again, writer);
     list_init(&writer->spare);

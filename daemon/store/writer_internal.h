@@ -1,5 +1,6 @@
-// What the files of the writer share: batches and their way (writer.c), linger (writer_linger.c),
-// the spool's side (writer_spool.c), what people see (writer_status.c).
+// What the files of the writer share: batches and their way (writer.c), those that are too large
+// (writer_split.c), linger (writer_linger.c), the spool's side (writer_spool.c), what people see
+// (writer_status.c).
 #pragma once
 
 #include "base/list.h"
@@ -40,6 +41,9 @@ struct writer {
     int64_t position;      // the entries that are committed
     uint64_t rejects_unsaid; // since the last line about them
     struct log_limit reject_limit;
+    // batches that are too large
+    size_t room; // what a transaction may have, as far as is known; 0: any batch
+    struct log_limit split_limit;
     // linger
     struct loop_timer *tick;
     unsigned ticks;
@@ -67,6 +71,14 @@ void writer_recycle(struct writer *writer, struct batch *batch); // which is emp
 void writer_dispatch(struct writer *writer);
 void writer_flush(void *arg); // of the task
 void writer_epoch_moved(void *arg);
+
+// writer_split.c
+// PostgreSQL had no room for the batch, which may be split: it goes in parts.
+void writer_split(struct writer *writer, struct batch *batch, const struct lane_failure *failure);
+// As much of the batch, which is the next to go, as there may be room for; the rest is ready.
+void writer_cut(struct writer *writer, struct batch *batch);
+// There was room for a batch.
+void writer_had_room(struct writer *writer);
 
 // writer_linger.c
 void writer_linger(struct writer *writer); // rows have come

@@ -69,9 +69,39 @@ def trigger(table, share):
 
 def foreign_key(table, share):
     return (f"""CREATE TABLE known (sensor text PRIMARY KEY);
-                INSERT INTO known SELECT generate_series(0, {round(100 * (1 - share)) - 1});
+                INSERT INTO known SELECT n || CASE WHEN n < 50 THEN '' ELSE '-far' END -- as sink names them
+                    FROM generate_series(0, {round(100 * (1 - share)) - 1}) n;
                 ALTER TABLE telemetry.{table} ADD FOREIGN KEY (sensor) REFERENCES known""",
             'DROP TABLE known CASCADE')
+
+
+def too_long(table, share):
+    # A view of sensorlogd's own stands in the way.
+    return (f'''DROP VIEW IF EXISTS telemetry.{table}_latest;
+                ALTER TABLE telemetry.{table} ALTER sensor TYPE varchar({3 if share else 20})''',
+            f'ALTER TABLE telemetry.{table} ALTER sensor TYPE text')
+
+
+def unique_index(table, share):
+    # Of each partition: one of the whole table would have to contain the time. The first comers are there already.
+    there = ','.join(str(value) for value in sent_values(100000) if value < 1000 * share)
+    return (f'''DO $$ DECLARE name regclass; BEGIN
+                FOR name IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'telemetry.{table}'::regclass LOOP
+                EXECUTE format('CREATE UNIQUE INDEX %I ON %s ({VALUES[table]})', 'once_' || name::oid, name); END LOOP; END $$;
+                INSERT INTO telemetry.{table} (time, sensor, {VALUES[table]})
+                    SELECT now(), 'first ' || n, value FROM unnest('{{{there}}}'::float8[]) WITH ORDINALITY AS there(value, n)''',
+            '''DO $$ DECLARE name text; BEGIN
+               FOR name IN SELECT relname FROM pg_class WHERE relname LIKE 'once%' LOOP
+               EXECUTE format('DROP INDEX telemetry.%I', name); END LOOP; END $$''')
+
+
+def sent_values(count):
+    """What sink sends, one after the other: drand48() * 1000."""
+    state, values = 0, []  # glibc's, where nothing was seeded
+    for _ in range(count):
+        state = (state * 0x5deece66d + 0xb) % 2**48
+        values.append(state / 2**48 * 1000)
+    return values
 
 
 def free_port():
@@ -259,6 +289,30 @@ level = warning
         if abs(share - expected) > expected / 10:
             raise RuntimeError(f'a share of {share} was refused, not {expected}')
         return done['seconds'] / done['rows'] * 10000
+
+    def alone(self, fault, cure, share, table):
+        """Seconds that PostgreSQL alone takes for 10,000 rows such as sink's: at once, or, where a share is at fault,
+        each in a savepoint of its own."""
+        columns = f'INSERT INTO telemetry.{table} (time, sensor, {VALUES[table]})'
+        at_once = f'{columns} SELECT unnest(t), unnest(s), unnest(v) FROM sent'
+        each = f'''DO $$ DECLARE r record; BEGIN
+                   FOR r IN SELECT u.* FROM sent, unnest(t, s, v) AS u(t, s, v) LOOP
+                   BEGIN {columns} VALUES (r.t, r.s, r.v); EXCEPTION WHEN OTHERS THEN NULL; END;
+                   END LOOP; END $$'''
+        self.reset()
+        self.sql('SET plan_cache_mode = force_generic_plan')
+        self.sql(f'''CREATE TEMP TABLE sent AS SELECT array_agg(now() + n * interval '1 us' ORDER BY n) AS t,
+                     array_agg((n - 1) % 100 || CASE WHEN (n - 1) % 100 < 50 THEN '' ELSE '-far' END ORDER BY n) AS s,
+                     array_agg(v ORDER BY n) AS v
+                     FROM unnest('{{{','.join(map(str, sent_values(10000)))}}}'::float8[]) WITH ORDINALITY AS u(v, n)''')
+        self.sql(fault)
+        try:
+            start = time.monotonic()
+            self.sql(each if share else at_once)
+            return time.monotonic() - start
+        finally:
+            self.sql(cure)
+            self.sql('DROP TABLE sent')
 
     def load(self, name, publishers, subscribers, qos, count, rate=0, window=IN_FLIGHT):
         """Publishers and subscribers at the broker of this name, without mappings: the load's report."""

@@ -69,15 +69,20 @@ def poison(bench, report, repeat, scale):
     for (name, _, target), seconds in zip(cases, runs):
         report.row([name, thousands(10000 / median(seconds)), f'{ratio(seconds, runs[0]):.1f}', target])
 
-    report.head('50 % at fault, by what refuses them', ['refused by', 'rows/s, all good', 'rows/s', 'time of good ones, times', 'target'])
+    report.head('50 % at fault, by what refuses them; and PostgreSQL alone, each of the rows in a savepoint over all good ones '
+                'at once', ['refused by', 'rows/s, all good', 'rows/s', 'time of good ones, times', 'target',
+                            'PostgreSQL alone'])
     cases = [('CHECK', rig.check), ('CHECK, and a trigger that may mend rows', rig.check_behind_trigger),
-             ('trigger', rig.trigger), ('foreign key', rig.foreign_key)]
+             ('trigger', rig.trigger), ('foreign key', rig.foreign_key), ('text too long', rig.too_long),
+             ('unique index of the site\'s own', rig.unique_index)]
     for table in rig.VALUES:
         for name, fault in cases:
-            good, bad = alternately(repeat, [lambda share=share: bench.refuse_by(*fault(table, share), max(1, 10 // scale), share, table)
-                                             for share in (0, 0.5)])
+            good, bad, at_once, each = alternately(repeat, [
+                lambda measure=measure, share=share: measure(*fault(table, share), share, table)
+                for measure in (lambda *how: bench.refuse_by(*how[:2], max(1, 10 // scale), *how[2:]), bench.alone)
+                for share in (0, 0.5)])
             report.row([name + (', with a key' if table == 'keyed' else ''), thousands(10000 / median(good)),
-                        thousands(10000 / median(bad)), f'{ratio(bad, good):.1f}', '5'])
+                        thousands(10000 / median(bad)), f'{ratio(bad, good):.1f}', '5', f'{ratio(each, at_once):.1f}'])
 
 
 def cpu(bench, report, repeat, scale):

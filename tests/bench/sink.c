@@ -64,9 +64,10 @@ struct sink {
 
 static void feed_row(struct sink *sink)
 {
-    char topic[32];
-    unsigned long number = sink->number++;
-    int length = snprintf(topic, sizeof topic, "sensors/altimeter/%lu", number % SENSORS);
+    char topic[40];
+    unsigned long sensor = sink->number++ % SENSORS;
+    int length = snprintf(topic, sizeof topic, "sensors/altimeter/%lu%s", sensor,
+                          sensor < SENSORS / 2 ? "" : "-far");
     struct message_parts parts = {.topic = topic, .topic_length = (uint32_t)length, .qos = 1};
     struct message *message = message_new(&sink->source, &sink->budget, &parts);
     uint32_t level = sizeof "sensors/altimeter/" - 1;

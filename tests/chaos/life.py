@@ -13,6 +13,7 @@ from .oracle import Account, Oracle
 from .site import Site
 
 _OVERLAP = 0.2  # how often another fault is there at the same time
+_PLENTY = 20    # times what a fault is to have at least: then the load goes on slowly
 
 
 @dataclasses.dataclass
@@ -97,7 +98,7 @@ def _judge(site, oracle, tell):
 def _suffer(life, site, happening, chance, tell):
     load = site.load
     until = load.published + life.messages
-    load.go()
+    load.go(life.messages * _PLENTY)
     load.wait(chance.randrange(1, max(2, life.messages // 2)))
     _happen([(one, one.run(site, random.Random(chance.random()))) for one in happening], chance, tell)
     tell("mended")
@@ -111,11 +112,13 @@ def _happen(happening, chance, tell):
     due = [(now + (chance.uniform(0, 0.3) if place else 0), place, fault, steps)
            for place, (fault, steps) in enumerate(happening)]
     heapq.heapify(due)
+    told = None
     while due:
         when, place, fault, steps = heapq.heappop(due)
         time.sleep(max(0, when - time.monotonic()))
         for seconds in steps:
-            tell(f"{fault.name}: line {steps.gi_frame.f_lineno}, for {seconds or 0:.3f} s")
+            if told != (told := (fault.name, steps.gi_frame.f_lineno)):
+                tell(f"{fault.name}: line {steps.gi_frame.f_lineno}, for {seconds or 0:.3f} s")
             heapq.heappush(due, (time.monotonic() + (seconds or 0), place, fault, steps))
             break
 

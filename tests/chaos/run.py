@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Faults by chance on many sites, and the table of what came of them."""
 import argparse
+import ctypes
 import os
 import random
 import re
@@ -13,15 +14,17 @@ from multiprocessing import TimeoutError, get_context, util
 _HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.dirname(_HERE), os.path.join(os.path.dirname(_HERE), "system")]
 
-from harness.cluster import Cluster  # noqa: E402
-
 from chaos import fault as faults  # noqa: E402
 from chaos.background import Background  # noqa: E402
+from chaos.cluster import Cluster  # noqa: E402
 from chaos.life import Life, live  # noqa: E402
 from chaos.table import table  # noqa: E402
 
-_LIFE_SECONDS = 180, 60  # of a life, and for each of its faults: then it is interrupted where it hangs
-_PATIENCE = 600          # seconds without the end of a life
+_LIFE_SECONDS = 600, 120  # of a life, and for each of its faults: then it is interrupted where it hangs
+_PATIENCE = 1200          # seconds without the end of a life
+_SAID = 5                 # of failed lives, at the end
+_WORDS = 300              # characters of each
+_PR_SET_PDEATHSIG = 1
 
 
 # One of the processes that lives are lived in.
@@ -29,10 +32,11 @@ _PATIENCE = 600          # seconds without the end of a life
 _mine = {}
 
 
-def _begin(keep):
+def _begin(keep, until):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    _mine.update(keep=keep, background=Background(), cluster=None)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    _mine.update(keep=keep, until=until, background=Background(), cluster=None)
     util.Finalize(None, _leave, exitpriority=1)
 
 
@@ -41,6 +45,8 @@ def _hung(_number, _frame):
 
 
 def _live(life):
+    if time.monotonic() > _mine["until"]:
+        return None
     if _mine["cluster"] is None:
         _mine["cluster"] = Cluster()
     signal.signal(signal.SIGALRM, _hung)
@@ -84,6 +90,7 @@ def _arguments():
     parser.add_argument("--class", dest="part", help="only classes whose name this is found in, a regular expression")
     parser.add_argument("--one", metavar="CLASS:SEED", help="lives this one again")
     parser.add_argument("--each", type=int, help="with --one: how many faults it has")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="after which no other site begins")
     parser.add_argument("--keep", default="build/chaos", help="where the logs of failed lives are put")
     parser.add_argument("--verbose", action="store_true", help="says how it goes on")
     parser.add_argument("--list", action="store_true", help="lists the classes")
@@ -100,11 +107,35 @@ def _planned(arguments):
     return plan(names, arguments.faults, arguments.seed, arguments.messages)
 
 
+def _say(*lines):
+    print(*lines, sep="\n", file=sys.stderr, flush=True)
+
+
 def _report(life):
-    print(f"\nFAILED {life.name}:{life.seed}\n{life.failure.strip()}\n"
-          f"  logs:  {life.directory}\n"
-          f"  again: make chaos ONE={life.name}:{life.seed} EACH={life.faults} MESSAGES={life.messages}\n",
-          file=sys.stderr, flush=True)
+    _say(f"\nFAILED {life.name}:{life.seed}\n{life.failure.strip()}\n  logs:  {life.directory}\n  again: {_again(life)}\n")
+
+
+def _again(life):
+    return f"make chaos ONE={life.name}:{life.seed} EACH={life.faults} MESSAGES={life.messages}"
+
+
+def _cause(failure):
+    """In one line: what the oracle has found; of an exception, its message and where it came from."""
+    _, is_exception, last = failure.rpartition("Traceback (most recent call last):\n")
+    message = re.search(r"^\S.*", last.strip("\n"), re.M | re.S)[0]
+    places = re.findall(r'^  File ".*?/tests/(\S+)", line (\d+)', last, re.M)
+    words = "; ".join(message.split("\n"))
+    words = words if len(words) <= _WORDS else f"{words[:_WORDS]} ..."
+    return words + f" ({', '.join(':'.join(place) for place in places[-2:])})" * bool(is_exception)
+
+
+def sum_up(lives):
+    """The failures once more, in short: the end of a log is what is read first."""
+    failed = [life for life in lives if life.failure]
+    for life in failed[:_SAID]:
+        _say(f"{life.name}:{life.seed}: {_cause(life.failure)}", f"  {_again(life)}")
+    if failed:
+        _say(f"{len(failed)} of {len(lives)} sites failed")
 
 
 def _all(results, lives):
@@ -127,17 +158,19 @@ def main():
     keep = os.path.abspath(arguments.keep)
     shutil.rmtree(keep, ignore_errors=True)
     began, done = time.monotonic(), []
-    with get_context("fork").Pool(min(arguments.jobs, len(lives)), _begin, [keep]) as pool:
-        for life in _all(pool.imap_unordered(_live, lives), lives):
+    with get_context("fork").Pool(min(arguments.jobs, len(lives)), _begin, [keep, began + arguments.seconds]) as pool:
+        for life in filter(None, _all(pool.imap_unordered(_live, lives), lives)):
             done.append(life)
             if life.failure:
                 _report(life)
             elif arguments.verbose:
-                print(f"{len(done)}/{len(lives)} {life.name}:{life.seed}, {life.done} faults in {life.seconds:.1f} s",
-                      file=sys.stderr, flush=True)
+                _say(f"{len(done)}/{len(lives)} {life.name}:{life.seed}, {life.done} faults in {life.seconds:.1f} s")
         pool.close()
         pool.join()
-    print(table(done, arguments.seed, time.monotonic() - began))
+    print(table(done, arguments.seed, time.monotonic() - began), flush=True)
+    if len(done) < len(lives):
+        _say(f"the time was up: {len(done)} of {len(lives)} sites")
+    sum_up(done)
     return 1 if any(life.failure for life in done) else 0
 
 

@@ -9,11 +9,12 @@ from harness import wire
 from harness.broker import Delivery
 from harness.daemon import is_sanitized
 from harness.mappings import ALTIMETER, COUNT, READING, count, reading, text_mapping
-from harness.wait import wait_until
+from harness.wait import PATIENCE, wait_until
 
 HUGE = 200 * 1024 * 1024
 
 
+@pytest.mark.limit(300)
 @pytest.mark.parametrize("protocol", ["3.1.1", "5"])
 def test_a_hundred_in_a_row_and_a_huge_one_block_nothing(make_daemon, broker, database, protocol):
     daemon = make_daemon(broker, [COUNT], conf={"subscriber site": {"protocol": protocol}})
@@ -27,7 +28,7 @@ def test_a_hundred_in_a_row_and_a_huge_one_block_nothing(make_daemon, broker, da
     deliveries += broker.route("count/1", count(3))
     deliveries += [one for n in range(4, 14) for payload in (count(n), b"", b"\xff\xfe")
                    for one in broker.route("count/1", payload)]
-    broker.wait_done(deliveries, timeout=90)
+    broker.wait_done(deliveries, timeout=PATIENCE + 60)
     if not is_sanitized():
         assert daemon.resident() - before < 16 * 1024 * 1024, "the huge one is read through, not kept"
     assert database.column("SELECT n FROM telemetry.count ORDER BY n") == list(range(14))
@@ -124,31 +125,31 @@ DAY_MS = 24 * 3600 * 1000
 @pytest.mark.parametrize("when", ["1970-01-01T00:00:01Z", "2106-02-07T06:28:15Z"])
 def test_times_out_of_bounds_make_no_partition(make_daemon, broker, database, when):
     """A clock that was never set is no reason for a partition of its own."""
-    partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'telemetry.reading'::regclass"
     make_daemon(broker, [READING.replace('"unix_ms"', '"rfc3339"')])
     broker.wait_subscribed()
-    before = database.value(partitions)
-    assert before, "mapped tables are partitioned from the start"
     broker.wait_done(broker.route("reading/1", json.dumps({"n": 1, "ts": when}).encode()))
-    assert database.value(partitions) == before
+    partitions = database.column("SELECT pg_get_expr(relpartbound, oid) FROM pg_class, pg_inherits"
+                                 " WHERE oid = inhrelid AND inhparent = 'telemetry.reading'::regclass")
+    assert partitions, "mapped tables are partitioned from the start"
+    assert not [bounds for bounds in partitions if when[:4] in bounds]
     assert database.count("telemetry.reading") == 0
     assert "time" in database.value("SELECT concat(reason, ' ', detail) FROM sensorlog.reject")
 
 
 def test_partitions_are_made_on_demand(make_daemon, broker, database):
-    """Late readings, of weeks that no partition was made ahead for, are stored; so is the one after a partition
+    """Late readings, of months that no partition was made ahead for, are stored; so is the one after a partition
     went missing."""
     make_daemon(broker, [READING])
     broker.wait_subscribed()
     now = json.loads(reading(0))["ts"]
-    late = [now - weeks * 7 * DAY_MS for weeks in range(4)]
+    late = [now - months * 35 * DAY_MS for months in range(4)]
     broker.wait_done([one for n, ts in enumerate(late)
                       for one in broker.route("reading/1", json.dumps({"n": n, "ts": ts}).encode())])
     assert database.column("SELECT n FROM telemetry.reading ORDER BY n") == [0, 1, 2, 3]
     partition = database.value("SELECT tableoid::regclass::text FROM telemetry.reading WHERE n = 3")
     database.query(f"DROP TABLE {partition}")
     broker.wait_done(broker.route("reading/1", json.dumps({"n": 4, "ts": late[3]}).encode()))
-    assert 4 in database.column("SELECT n FROM telemetry.reading")
+    assert database.column("SELECT n FROM telemetry.reading ORDER BY n") == [0, 1, 2, 4]
     assert database.count("sensorlog.reject") == 0
 
 
@@ -175,10 +176,10 @@ def test_rejects_are_said_in_the_log_once_a_minute(make_daemon, broker):
     broker.wait_subscribed()
     for _ in range(3):
         broker.wait_done([one for n in range(30) for one in broker.route("count/7", b"nonsense")])
-    lines = [line for line in daemon.log.text().splitlines() if "sensorlog.reject" in line]
-    assert len(lines) == 1
-    assert all(word in lines[0] for word in ("warning", "count/7", "mapping count", "nonsense"))
     wait_until(lambda: "90 rejected" in str(daemon.notify.values("STATUS")[-1:]), "the status to say so")
+    line = daemon.log.wait_for("sensorlog.reject")
+    assert all(word in line for word in ("warning", "count/7", "mapping count", "nonsense"))
+    assert len(daemon.log.find("sensorlog.reject")) == 1
 
 
 # What brokers let through that they should not
@@ -192,7 +193,7 @@ def read_packet(stream):
 
 def publish_unchecked(port, topic, messages):
     """Publishes (payload, properties) each by QoS 1 of MQTT 5, properties that no library would send too."""
-    with socket.create_connection(("127.0.0.1", port), 10) as sock, sock.makefile("rb") as stream:
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock, sock.makefile("rb") as stream:
         sock.sendall(wire.packet("CONNECT", b"\0\4MQTT\5\2\0\0\0\0\1p"))
         assert read_packet(stream)[1][1] == 0, "CONNACK"
         for pid, (payload, properties) in enumerate(messages, 1):
@@ -211,7 +212,7 @@ def test_properties_out_of_range_are_dropped(make_daemon, make_mosquitto, databa
     daemon.wait_messages(5, "stored")
     assert database.column("SELECT n FROM telemetry.count ORDER BY n") == [0, 1, 2, 3, 4]
     assert database.count("sensorlog.reject") == 0
-    assert mosquitto.connects("sensorlogd-site") == 1
+    assert daemon.metric("sensorlog_source_connects_total", source="site") == 1
 
 
 def publish_as_is(broker, connection, topic, behind, qos=1):
@@ -271,6 +272,7 @@ def test_malformed_messages_block_nothing(make_daemon, broker, database, protoco
     assert len(broker.connections) == 1
     assert daemon.messages("rejected") == len(cases)
     assert daemon.metric("sensorlog_parts_total", mapping="count", verdict="rejected") == 0
+    daemon.log.wait_for(r"warning.*site: the broker breaks the protocol")
     assert len(daemon.log.find(r"warning.*site: the broker breaks the protocol")) == 1
 
 

@@ -1,5 +1,6 @@
 """What the ACL file does not allow to publish, or to read, is refused as the clauses say, and never delivered."""
 from harness import wire
+from harness.wait import wait_until
 
 NOT_AUTHORIZED = 0x87
 
@@ -22,6 +23,7 @@ def test_what_is_not_allowed_is_delivered_to_nobody(make_builtin, version, tmp_p
     site.client(version, will=wire.will("closed/will", b"no", qos=1)).close()
     site.client(version, will=wire.will("open/will", b"yes", qos=1)).close()
     watcher.receive("open/will", b"yes")
+    wait_until(lambda: site.daemon.metric("sensorlog_broker_clients") == 2, "the broker to see that both have gone")
     assert client.publish("open/a", b"yes", 1) == 0
     watcher.receive("open/a", b"yes")
     late = site.client(version)

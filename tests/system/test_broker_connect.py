@@ -208,10 +208,10 @@ def test_silence_ends_the_connection(builtin, version):
 def test_any_packet_is_a_sign_of_life(builtin, version):
     """[3:MQTT-3.1.2-23] [5:MQTT-3.1.2-20]; and keepalive 0 never ends a connection, however silent."""
     silent, publisher = builtin.client(version, keepalive=0), builtin.client(version, keepalive=0)
-    pinging, publishing, acknowledging = (builtin.client(version, keepalive=2) for _ in range(3))
+    pinging, publishing, acknowledging = (builtin.client(version, keepalive=4) for _ in range(3))
     topic = fresh("topic")
     acknowledging.subscribe(topic, 1)
-    control = builtin.client(version, keepalive=2)  # the last: it would go after the others
+    control = builtin.client(version, keepalive=4)  # the last: it would go after the others
     while not select.select([control], [], [], 0.2)[0]:
         pinging.send(wire.PINGREQ)
         publishing.send(wire.publish(version, fresh("other"), b""))

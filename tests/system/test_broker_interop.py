@@ -14,7 +14,7 @@ from harness.client import fresh
 from harness.mappings import ALTIMETER
 from harness.node import NODE_ENVIRONMENT, has_node
 from harness.processes import Process
-from harness.wait import wait_until
+from harness.wait import PATIENCE, wait_until
 
 _HERE = os.path.join(os.path.dirname(__file__), "interop")
 
@@ -33,7 +33,7 @@ class _Scripted:
 
     def publish(self, uri, version, ca, messages):
         subprocess.run([*self._program, "pub", uri, str(version), ca, *[str(part) for one in messages for part in one]],
-                       check=True, timeout=60, env=self._environment)
+                       check=True, timeout=PATIENCE + 30, env=self._environment)
 
 
 class _Mosquitto:
@@ -54,7 +54,8 @@ class _Mosquitto:
     def publish(self, uri, version, ca, messages):
         for topic, payload, qos, retain in messages:
             more = ["-t", topic, "-m", payload, "-q", str(qos), *(["-r"] if retain else [])]
-            subprocess.run([*self._common("mosquitto_pub", uri, version, ca), *more], check=True, timeout=60)
+            subprocess.run([*self._common("mosquitto_pub", uri, version, ca), *more], check=True,
+                           timeout=PATIENCE + 30)
 
 
 @pytest.fixture(scope="module")
@@ -177,11 +178,11 @@ def test_the_classic_script(make_builtin, database):
     client.on_message = on_message
     client.connect("127.0.0.1", site.port, 60)
     client.loop_start()
-    assert subscribed.wait(30)
+    assert subscribed.wait(PATIENCE)
     sensor = mqtt.Client()
     sensor.connect("127.0.0.1", site.port)
     sensor.loop_start()
-    sensor.publish("sensors/altimeter/1", "300 feet", qos=1).wait_for_publish(30)
+    sensor.publish("sensors/altimeter/1", "300 feet", qos=1).wait_for_publish(PATIENCE)
     assert database.query("SELECT sensor, altitude_m FROM telemetry.altimeter") == [("1", 91.44)]
     wait_until(lambda: printed == ["sensors/altimeter/1 300 feet"], "the message to be printed")
     for one in (sensor, client):

@@ -1,5 +1,6 @@
 """Limits of the built-in broker: what is over them is refused or held up, and stalls nobody else."""
 import resource
+import select
 import time
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from harness import wire
 from harness.client import fresh
 from harness.daemon import is_sanitized
-from harness.wait import PATIENCE, wait_until
+from harness.wait import wait_until
 
 QUOTA, KEEP_ALIVE_TIMEOUT, ALIAS_INVALID = 0x97, 0x8D, 0x94
 
@@ -47,40 +48,46 @@ def _connects(site, version):
     return answer is not None and answer.code == 0
 
 
+def half_open(site, version, number):
+    """A connection that has not said all of its CONNECT, or nothing at all."""
+    half = wire.connect(version, "half")[:-3]
+    connection = site.dial(version)
+    if number % 2:
+        connection.send(half[:number % len(half)])
+    return connection
+
+
 def test_half_open_connections(make_builtin, version):
-    """1,000 that never send CONNECT, or not all of it, stall nobody and are closed; those that did send it stay."""
-    site = make_builtin(connect_timeout="3s")
+    """1,000 that never send CONNECT, or not all of it, stall nobody."""
+    site = make_builtin(connect_timeout="1h")
     witness, publisher = site.client(version), site.client(version)
     witness.subscribe("t", 1)
-    half = wire.connect(version, "half")[:-3]
-    opened = time.monotonic()
-    connections = []
-    slowest = 0
+    ends = select.poll()
     for number in range(1000):
-        connections.append(site.dial(version))
-        if number % 2:
-            connections[-1].send(half[:number % len(half)])
+        ends.register(half_open(site, version, number), select.POLLIN)
         if number % 50 == 0:
-            slowest = max(slowest, round_trip(publisher, witness))
+            round_trip(publisher, witness)
             site.client(version).disconnect()
-    for connection in connections:
-        if time.monotonic() - opened > 2.5:
-            break
-        slowest = max(slowest, round_trip(publisher, witness))
-    assert is_sanitized() or slowest < 2, f"{slowest} s"
-    for connection in connections:
+    round_trip(publisher, witness)
+    assert not ends.poll(0), "they are there all the time"
+
+
+def test_half_open_connections_are_closed(make_builtin, version):
+    """In time; those that did send CONNECT stay."""
+    site = make_builtin(connect_timeout="2s")
+    witness, publisher = site.client(version), site.client(version)
+    opened = time.monotonic()
+    for connection in [half_open(site, version, number) for number in range(100)]:
         connection.ends(*([0x81, 0x82, 0x8D, 0xA0] if version == 5 else []), silently=True)
-    assert time.monotonic() - opened > 2.9
+    assert time.monotonic() - opened > 1.9
     witness.nothing()
     publisher.nothing()
 
 
 def round_trip(publisher, witness):
-    """Seconds from PUBLISH to delivery."""
-    begun = time.monotonic()
+    """From PUBLISH to delivery."""
     publisher.publish("t", b"x", 1)
     witness.receive("t")
-    return time.monotonic() - begun
 
 
 def test_keepalive(make_builtin):
@@ -88,10 +95,10 @@ def test_keepalive(make_builtin):
     site = make_builtin(keepalive="2s")
     for asked, given in ((0, 2), (60, 2), (3, 2), (2, None), (1, None)):
         assert site.client(5, keepalive=asked).connack.properties.get("server_keep_alive") == given
-    client = site.client(5, keepalive=60)
+    client = site.client(5, keepalive=65535)
     begun = time.monotonic()
     client.ends(KEEP_ALIVE_TIMEOUT)
-    assert 2.5 < time.monotonic() - begun < 10
+    assert time.monotonic() - begun > 2.5
 
 
 def test_session_expiry(make_builtin):
@@ -213,33 +220,51 @@ def test_window_and_aliases_of_publishers(make_builtin):
 # Readers that do not read
 
 
-@pytest.mark.parametrize("qos", [0, 1])
-def test_readers_that_never_read(make_builtin, version, qos):
-    """Memory is bounded, nobody else waits, and after write_timeout they are closed."""
-    site = make_builtin(write_timeout="4s")
-    witness, publisher = site.client(version), site.client(version)
-    witness.subscribe("t", 1)
+def mute_readers(site, version, qos):
     for _ in range(5):
         site.client(version, keep=True, receive_buffer=4096).subscribe("flood", qos)
+
+
+def flood(publisher, qos):
+    for _ in range(10):
+        publisher.send_publish("flood", b"x" * 50000, 0)
+    if qos:
+        publisher.publish("flood", b"x" * 50000, 1)
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_readers_that_never_read(make_builtin, version, qos):
+    """Memory is bounded, and nobody else waits."""
+    site = make_builtin(write_timeout="1h")
+    witness, publisher = site.client(version), site.client(version)
+    witness.subscribe("t", 1)
+    mute_readers(site, version, qos)
     publisher.publish("flood", b"x", qos)
     before = site.daemon.resident()
-    slowest = 0
     for _ in range(50):
-        for _ in range(10):
-            publisher.send_publish("flood", b"x" * 50000, 0)
-        if qos:
-            publisher.publish("flood", b"x" * 50000, 1)
-        slowest = max(slowest, round_trip(publisher, witness))
+        flood(publisher, qos)
+        round_trip(publisher, witness)
     grown = site.daemon.resident() - before
     assert is_sanitized() or grown < 5 * (4 << 20) + (4 << 20), f"{grown} bytes more after 5 times 25 MB"
-    assert is_sanitized() or slowest < 2, f"{slowest} s"
+    assert site.daemon.metric("sensorlog_broker_clients") == 7, "they are there all the time"
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_readers_that_never_read_are_closed(make_builtin, version, qos):
+    """After write_timeout, and nobody else is."""
+    site = make_builtin(write_timeout="2s")
+    witness, publisher = site.client(version), site.client(version)
+    mute_readers(site, version, qos)
+    for _ in range(50):
+        flood(publisher, qos)
     wait_until(lambda: site.daemon.metric("sensorlog_broker_clients") == 2, "the mute ones to be closed")
     witness.nothing()
+    publisher.nothing()
 
 
 def test_a_reader_that_comes_to_itself(make_builtin, version):
     """QoS 1 waits for it, complete and in order; QoS 0 may be missing where it was slow."""
-    site = make_builtin(queued_messages=1000, queued_bytes="16MiB", inflight=1000)
+    site = make_builtin(queued_messages=1000, queued_bytes="16MiB", inflight=1000, write_timeout="1h")
     mute = site.client(version, receive_buffer=4096)
     mute.subscribe("flood", 1)
     publisher = site.client(version)
@@ -260,21 +285,50 @@ def test_a_reader_that_comes_to_itself(make_builtin, version):
     mute.nothing()
 
 
+class MutePublisher:
+    """Sends pings as long as they are taken, and does not read the answers."""
+
+    def __init__(self, site, version):
+        self._client = site.client(version, receive_buffer=4096)
+        self._left = b""
+        self.client_id = self._client.client_id
+
+    def send(self):
+        """How many bytes were taken; None where the broker has closed."""
+        self._left = self._left or wire.PINGREQ * 50000
+        sent = self._client.send_some(self._left)
+        self._left = self._left[sent:]
+        return sent
+
+
 def test_a_publisher_that_reads_nothing(make_builtin, version):
-    """What it does not take is bounded, too: it is held up, and closed in time, and nobody else is."""
-    site = make_builtin(write_timeout="3s")
+    """What it does not take is bounded, too: it is held up, and nobody else is."""
+    site = make_builtin(write_timeout="1h")
     witness, publisher = site.client(version), site.client(version)
     witness.subscribe("t", 1)
-    mute = site.client(version, receive_buffer=4096)
+    mute = MutePublisher(site, version)
     before = site.daemon.resident()
-    flood = wire.PINGREQ * 50000
-    slowest, begun = 0, time.monotonic()
-    while mute.send_some(flood) is not None:
-        slowest = max(slowest, round_trip(publisher, witness))
-        assert time.monotonic() - begun < PATIENCE, "it takes no bytes and is never closed"
+    sent = []
+
+    def is_held_up():
+        sent.append(mute.send())
+        round_trip(publisher, witness)
+        return len(sent) > 20 and not any(sent[-20:])
+
+    wait_until(is_held_up, "the broker to read no more of it", interval=0)
+    assert None not in sent
     grown = site.daemon.resident() - before
     assert is_sanitized() or grown < 8 << 20, f"{grown} bytes more"
-    assert is_sanitized() or slowest < 2, f"{slowest} s"
+
+
+def test_a_publisher_that_reads_nothing_is_closed(make_builtin, version):
+    """In time, and nobody else is."""
+    site = make_builtin(write_timeout="2s")
+    witness = site.client(version)
+    mute = MutePublisher(site, version)
+    wait_until(lambda: mute.send() is None, "the broker to close it")
+    site.log.wait_for(f"'{mute.client_id}' .* disconnected: .*timed out")
+    witness.nothing()
 
 
 # Sizes

@@ -155,7 +155,7 @@ def test_a_session_expires(builtin):
     will_topic = fresh("will")
     watcher = builtin.client(5)
     watcher.subscribe(will_topic)
-    client = builtin.client(5, clean=False, properties={"session_expiry_interval": 2},
+    client = builtin.client(5, clean=False, properties={"session_expiry_interval": 60},
                             will=wire.will(will_topic, b"", values={"will_delay_interval": 3600}))
     client.close()
     again = builtin.client(5, client.client_id, clean=False, properties={"session_expiry_interval": 1},

@@ -45,7 +45,7 @@ def test_a_new_state_file_is_said_to_be_new_once(make_builtin):
     site.log.wait_for(new)
     since = site.log.mark()
     site.restart()
-    site.client(5).nothing()
+    site.log.wait_for("listening on", since)  # which is said later
     assert not site.log.find("is new", since)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from harness.daemon import BINARY, configuration_for, repository, run_command
 from harness.mappings import ALTIMETER, COUNT, READING, count
-from harness.wait import wait_until
+from harness.wait import PATIENCE, wait_until
 
 
 @pytest.fixture
@@ -235,7 +235,7 @@ class Terminal:
         os.write(self._ours, answer.encode() + b"\n")
 
     def wait(self):
-        status = self.process.wait(30)
+        status = self.process.wait(PATIENCE)
         self.read()
         return status
 

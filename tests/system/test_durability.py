@@ -7,7 +7,7 @@ import pytest
 from harness import cluster as postgresql
 from harness.daemon import run_command
 from harness.mappings import COUNT, count
-from harness.wait import wait_until
+from harness.wait import PATIENCE, wait_until
 
 
 def for_the_role(database, setting, value):
@@ -94,6 +94,7 @@ def test_a_role_that_is_read_only(make_daemon, broker, safe):
     broker.wait_subscribed()
     broker.wait_done(broker.route("count/1", count(1)))
     assert safe.column("SELECT n FROM telemetry.count") == [1]
+    daemon.log.wait_for("default_transaction_read_only is on here")
     assert len(daemon.log.find("default_transaction_read_only is on here")) == 1
 
 
@@ -105,6 +106,7 @@ def own_cluster():
     cluster.remove()
 
 
+@pytest.mark.limit(300)
 def test_a_standby(make_daemon, broker, own_cluster):
     """It takes no rows: nothing is acknowledged, and the log says why, until it is promoted."""
     database = own_cluster.create_database()
@@ -127,7 +129,7 @@ def test_a_standby(make_daemon, broker, own_cluster):
     daemon.log.wait_for("the server is a standby", mark)
     assert not any(delivery.done for delivery in deliveries)
     database.query("SELECT pg_promote()")
-    broker.wait_done(deliveries, timeout=90)
+    broker.wait_done(deliveries, timeout=PATIENCE + 60)
     assert sorted(database.column("SELECT n FROM telemetry.count")) == [1, 2]
     daemon.stop()
     database.close()

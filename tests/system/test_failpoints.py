@@ -47,7 +47,7 @@ def place(request, database, make_builtin, make_daemon):
     if request.param == "broker":
         made = Place.of_broker(database, make_builtin, {})
     else:
-        made = Place.of_subscriber(database, make_daemon, request.getfixturevalue("site"), {})
+        made = Place.of_subscriber(database, make_daemon, request.getfixturevalue("broker"), {})
     yield made
     made.load.close()
 

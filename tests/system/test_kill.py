@@ -1,4 +1,6 @@
 """kill -9 of the daemon, over and over: nothing that the broker has taken is lost, and a key keeps it single."""
+import re
+
 import pytest
 
 from harness.load import Publisher
@@ -7,17 +9,20 @@ from harness.proxy import TO_SERVER
 from harness.wait import wait_until
 
 
+_PUBACK = re.compile(rb"\x40\x02")  # its type and its length
+
+
 def under_load(daemon, database, _acks):
     """Kills at any moment of work."""
     daemon.wait_messages(20)
 
 
-def with_rows_committed_and_acknowledgements_held(daemon, database, acks):
+def with_rows_committed_and_acknowledgements_held(daemon, _database, acks):
     """Kills when rows are committed, and no acknowledgement of them has reached the broker."""
     daemon.wait_messages(1, "stored")
-    acks.hold(TO_SERVER)
-    stored = database.count("telemetry.reading")
-    wait_until(lambda: database.count("telemetry.reading") > stored, "rows to be committed")
+    trips = acks.trips
+    acks.when(_PUBACK, TO_SERVER, "hold")
+    wait_until(lambda: acks.trips > trips, "an acknowledgement on its way")
 
 
 def with_the_commit_held(daemon, database, _acks):
@@ -51,7 +56,9 @@ def test_fifty_times_between_publish_and_puback(make_daemon, make_proxy, site, d
     counted = unkeyed.stop()
     wait_until(lambda: set(database.column("SELECT n FROM telemetry.reading")) >= sent
                and set(database.column("SELECT n FROM telemetry.count")) >= counted,
-               "everything that the broker has acknowledged to be stored", interval=0.2)
+               "everything that the broker has acknowledged to be stored", interval=0.2,
+               progress=lambda: (database.count("telemetry.reading"), database.count("telemetry.count")))
+    came_again += daemon.messages("deduplicated")  # the last one was killed with acknowledgements held
     assert len(sent) > 500, "there was load"
     assert came_again > 0, "committed and not acknowledged: that was hit at least once"
     rows = database.column("SELECT n FROM telemetry.reading")

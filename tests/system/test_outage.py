@@ -11,9 +11,9 @@ from harness.daemon import is_sanitized
 from harness.load import Publisher
 from harness.mappings import COUNT, READING, count, reading
 from harness.proxy import COMMIT_DONE, COMMIT_REQUEST, TO_CLIENT, TO_SERVER
-from harness.wait import wait_until
+from harness.wait import PATIENCE, wait_until
 
-KEEPALIVE = 1
+KEEPALIVE = 2
 MEMORY = 4 * 1024 * 1024
 
 
@@ -61,7 +61,8 @@ def test_longer_than_three_keepalives_under_load(make_daemon, make_mosquitto, cl
     sent, counted = large.stop(), small.stop()
     wait_until(lambda: daemon.metric("sensorlog_database_up") == 1, "the daemon to be back")
     wait_until(lambda: len(numbers(database, "reading")) >= len(sent)
-               and len(numbers(database, "count")) >= len(counted), "everything to be stored", interval=0.2)
+               and len(numbers(database, "count")) >= len(counted), "everything to be stored", interval=0.2,
+               progress=lambda: len(numbers(database, "reading")))
     assert numbers(database, "reading") == sorted(sent)
     assert numbers(database, "count") == sorted(counted)
     assert site.connects("sensorlogd-site") == 1, "the connection to the broker has stayed"
@@ -82,7 +83,7 @@ def test_a_paused_daemon_pings_and_misses_no_answer(make_daemon, broker, databas
         wait_until(lambda: len(connection.of_kind("PINGREQ")) >= pings + 4, "four more keepalives")
         assert connection.open
         assert not broker.acknowledged()
-    broker.wait_done(deliveries)
+    broker.wait_done(deliveries, 2 * PATIENCE)
     assert len(broker.connections) == 1
     assert numbers(database, "reading") == list(range(4000))
 
@@ -153,8 +154,8 @@ def test_a_backend_stopped_inside_commit(make_daemon, make_proxy, broker, cluste
                 link.abandon()
         wait_until(lambda: set(database.backends_waiting_for_a_lock()) - {backend},
                    "the daemon to wait for the old transaction's lock")
+        wait_until(lambda: daemon.metric("sensorlog_messages_pending") == 20, "all to be in")
         assert len(broker.acknowledged()) == 1
-        assert daemon.metric("sensorlog_messages_pending") == 20
     finally:
         os.kill(backend, signal.SIGCONT)
     broker.wait_done(deliveries)

@@ -224,7 +224,7 @@ def test_where_the_number_cannot_be_written(daemon, broker, database):
 
 def test_what_comes_before_the_identifiers_are_known(daemon, broker, database, cluster):
     """It may be stored or not: it is held, and nothing else suffers from it."""
-    daemon.configuration.set("subscriber site", keepalive=1)
+    daemon.configuration.set("subscriber site", keepalive=2)
     broker.release_qos2 = False
     connection = broker.wait_subscribed()
     receive(connection, 7)
@@ -283,7 +283,7 @@ def test_a_release_before_the_identifiers_are_known(daemon, broker, database, cl
 
 def test_pubcomp_waits_for_the_commit(make_daemon, broker, database, version):
     """PUBREL repeated on a new connection has one answer, and what comes next under its identifier comes after it."""
-    daemon = make_daemon(broker, [COUNT], conf=qos2(version, keepalive=1))
+    daemon = make_daemon(broker, [COUNT], conf=qos2(version, keepalive=2))
     broker.release_qos2 = False
     connection = broker.wait_subscribed()
     receive(connection, 7)
@@ -353,7 +353,8 @@ def test_released_while_its_repetition_waits(daemon, broker, database):
         wait_until(database.backends_waiting_for_a_lock, "the transaction to wait")
         connection.publish("count/1", count(1), qos=2, pid=7, dup=True)
         connection.send(wire.ack("PUBREL", 7))
-        daemon.wait_messages(3)
+        connection.publish("nobody's", b"behind it", qos=0)
+        daemon.wait_messages(4)
     wait_packets(connection, "PUBCOMP", 7)
     wait_packets(connection, "PUBREC", 7, 8)
     receive(connection, 7)
@@ -466,8 +467,8 @@ def test_everything_fails_in_turn(make_daemon, make_proxy, broker, database, clu
 
     faults = [kill_postgres, lambda: cut("cut"), cut_broker, kill_daemon, lambda: cut("forward and cut")]
     for first, second in itertools.product(faults, [kill_daemon, cut_broker]):
-        stream.send(60)
         before = daemon.messages("stored")
+        stream.send(60)
         wait_until(lambda: daemon.messages("stored") > before, "work", interval=0.001)
         first()
         second()
@@ -487,8 +488,10 @@ def test_mosquitto(make_daemon, site, database):
             daemon.wait_died(point)
         daemon.start()
         daemon.wait_messages(50, "stored")
+        wait_until(lambda: len(sensor.acknowledged) > 100 or sensor.violations, "more than a hundred")
         sensor.stop()
-        wait_until(lambda: stored(database) >= len(sensor.acknowledged), "everything to be stored")
+        wait_until(lambda: stored(database) >= len(sensor.acknowledged), "everything to be stored",
+                   progress=lambda: stored(database))
         wait_for_identifiers(database)
         assert stored(database) == len(sensor.acknowledged) > 100
     finally:

@@ -2,28 +2,25 @@
 afterwards everything is in a table without a key exactly once, be all messages the same."""
 import pytest
 
-from harness.exchanges import (Stream, comes_again, identifiers, qos2, receive, release, restart, stored,
-                               wait_for_identifiers, wait_packets)
+from harness.exchanges import (Stream, comes_again, connections, identifiers, qos2, receive, release, restart,
+                               stored, wait_for_identifiers, wait_packets)
 from harness.mappings import COUNT, count
 from harness.sensor import Sensor
+from harness.spool import DIRECT, KEEPING, wait_direct, wait_state
 from harness.wait import wait_until
 
-DIRECT, KEEPING = 0, 1
 SPOOL = {"spool": {"mode": "outage", "outage_after": "200ms"}}
 
 
 @pytest.fixture
 def daemon(make_daemon, broker, version):
-    """It is subscribed, and its table is there."""
+    """It is subscribed, its table is there, and the spool is not in use: on a slow machine the start was an outage."""
     made = make_daemon(broker, [COUNT], conf={**qos2(version), **SPOOL})
     made.wait_subscribed()
     broker.wait_subscribed()
+    wait_direct(made)
     broker.release_qos2 = False
     return made
-
-
-def wait_state(daemon, state):
-    wait_until(lambda: daemon.metric("sensorlog_spool_state") == state, f"the spool to be in state {state}")
 
 
 def go_away(daemon, cluster):
@@ -33,7 +30,12 @@ def go_away(daemon, cluster):
 
 def come_back(daemon, cluster):
     cluster.start()
-    wait_state(daemon, DIRECT)
+    wait_direct(daemon)
+
+
+def no_outage_any_more(daemon):
+    """From the next start on, which may take its time: what comes then goes to PostgreSQL."""
+    daemon.configuration.set("spool", outage_after="1h")
 
 
 def die_before_the_commit(daemon, database, connection, pid):
@@ -187,7 +189,7 @@ def test_a_release_when_the_spool_has_messages_at_the_start(daemon, broker, data
 
 def test_what_waits_because_nothing_is_known(daemon, broker, database, cluster):
     """The spool does not take it before the outage is one, and PostgreSQL comes back before that."""
-    daemon.configuration.set("spool", outage_after="1h")
+    no_outage_any_more(daemon)
     connection = broker.wait_subscribed()
     receive(connection, 7)
     comes_again(connection, 7)
@@ -235,6 +237,7 @@ def test_a_spooled_message_that_comes_again_when_all_is_stored(daemon, broker, d
     receive(connection, 7)
     come_back(daemon, cluster)
     comes_again(connection, 7)
+    no_outage_any_more(daemon)
     again = restart(daemon, broker)
     wait_packets(again, "PUBREC", 7)
     assert stored(database) == 1
@@ -250,6 +253,7 @@ def test_the_next_message_under_the_identifier_of_a_spooled_one(daemon, broker, 
     come_back(daemon, cluster)
     assert release(connection, 7) == 0
     die_before_the_commit(daemon, database, connection, 7)
+    no_outage_any_more(daemon)
     daemon.start()
     wait_packets(broker.wait_connected(2), "PUBREC", 7)
     assert stored(database) == 2
@@ -265,6 +269,7 @@ def test_the_next_message_under_an_identifier_that_was_void(daemon, broker, data
     assert identifiers(database) == []
     receive(connection, 7)
     comes_again(connection, 7)
+    no_outage_any_more(daemon)
     wait_packets(restart(daemon, broker), "PUBREC", 7)
     assert stored(database) == 2
 
@@ -319,7 +324,9 @@ def test_it_dies_at_every_point(make_daemon, broker, database, cluster, point, c
         wait_until(lambda: stream.done > done + 20, "exchanges to end without PostgreSQL")
         daemon.kill9()
         stream.send(60)
+        lives = connections(broker)
         daemon.start_to_die(f"{point}:{crossing}")
+        wait_until(lambda lives=lives: connections(broker) > lives or not daemon.running, "messages, before PostgreSQL")
         cluster.start()
         wait_until(died, f"the daemon to die at {point}")
         daemon.wait_died(point)

@@ -33,7 +33,8 @@ def stored(database, table):
 
 def wait_once_each(database, table, sent):
     """Until the table has each of these numbers, and then: each once."""
-    wait_until(lambda: set(stored(database, table)) >= sent, f"all readings in {table}", interval=0.1)
+    wait_until(lambda: set(stored(database, table)) >= sent, f"all readings in {table}", interval=0.1,
+               progress=lambda: database.count(f"telemetry.{table}"))
     rows = stored(database, table)
     assert set(rows) == sent
     assert [n for n, copies in rows.items() if copies > 1] == []
@@ -141,11 +142,15 @@ def test_filters_are_subscribed_and_unsubscribed(make_daemon, broker, database):
     daemon = make_daemon(broker, [COUNT, text_mapping("old", "old/+")])
     connection = broker.wait_subscribed()
     before = len(connection.packets)
+
+    def asked_for():
+        return [packet for packet in connection.packets[before:] if "SUB" in packet.kind]
+
     daemon.configuration.set_mappings(COUNT, text_mapping("new", "new/#"))
     daemon.reload()
-    wait_until(lambda: [packet.kind for packet in connection.packets[before:]] == ["SUBSCRIBE", "UNSUBSCRIBE"],
+    wait_until(lambda: [packet.kind for packet in asked_for()] == ["SUBSCRIBE", "UNSUBSCRIBE"],
                "SUBSCRIBE, then UNSUBSCRIBE")
-    subscribe, unsubscribe = connection.packets[before:]
+    subscribe, unsubscribe = asked_for()
     assert list(subscribe.filters) == ["new/#"]
     assert list(unsubscribe.filters) == ["old/+"]
     broker.wait_done(broker.route("new/1", b"5"))
@@ -154,7 +159,7 @@ def test_filters_are_subscribed_and_unsubscribed(make_daemon, broker, database):
     # The same once more: nothing is asked for.
     daemon.reload()
     broker.wait_done(broker.route("new/1", b"6"))
-    assert len([packet for packet in connection.packets[before:] if "SUB" in packet.kind]) == 2
+    assert len(asked_for()) == 2
 
 
 def test_mistakes_change_nothing(make_site, database):

@@ -13,7 +13,7 @@ from harness.load import Publisher
 from harness.mappings import COUNT, READING, count, reading, text_mapping
 from harness.processes import Process
 from harness.proxy import COMMIT_DONE, COMMIT_REQUEST, TO_CLIENT, TO_SERVER
-from harness.wait import wait_until
+from harness.wait import PATIENCE, wait_until
 
 NOWHERE = types.SimpleNamespace(uri="mqtt://127.0.0.1:1")
 TEXT = text_mapping("noted", "count/+").replace('type = "int8"; from = "value"', 'type = "text"; from = "value"')
@@ -426,7 +426,7 @@ def test_a_connection_cut(make_site, make_proxy, cluster, database, where, direc
         wait_until(database.backends_waiting_for_a_lock, "it to write")
         proxy.when(where, direction, action)
         locking.rollback()
-    assert run.wait(60) == 1
+    assert run.wait(2 * PATIENCE) == 1
     assert proxy.trips == 1
     assert numbers(database) == list(range(1200))
     assert len(rejects(database)) == 3
@@ -485,7 +485,7 @@ def test_two_at_once(make_site, database):
         runs = [start(site) for site in sites]
         wait_until(lambda: len(database.backends_waiting_for_a_lock()) == 2, "both to write")
         locking.rollback()
-    assert [run.wait(60) for run in runs] == [0, 0]
+    assert [run.wait(2 * PATIENCE) for run in runs] == [0, 0]
     assert numbers(database) == list(range(10000))
     assert rejects(database) == []
     said = [run.log.find("^replayed")[-1] for run in runs]
@@ -498,11 +498,13 @@ def test_one_at_a_time_by_one_name(make_site, database):
     """The second one waits for the first: they would fence each other off in turns."""
     site = make_site()
     put(database, 0, 50)
+    asking = "query LIKE '%pg_try_advisory_lock%'"
     with database.locked("telemetry.count") as locking:
         first = start(site)
         wait_until(database.backends_waiting_for_a_lock, "the first to write")
+        before = set(database.backends(asking))
         second = start(site)
-        wait_until(lambda: database.backends("query LIKE '%pg_try_advisory_lock%'"), "the second to ask")
+        wait_until(lambda: set(database.backends(asking)) - before, "the second to ask")
         locking.rollback()
     assert [first.wait(), second.wait()] == [0, 0]
     assert first.log.find("50 stored") and second.log.find("^replayed 0 messages")
@@ -539,6 +541,8 @@ def test_beside_a_daemon_under_load(make_daemon, site, database):
         wait_until(lambda: database.count("sensorlog.reject") > 50, "more rejects")
         assert database.count("telemetry.words") > before
     sent = publisher.stop()
+    wait_until(lambda: daemon.messages() >= len(sent) and daemon.metric("sensorlog_messages_pending") == 0,
+               "all to be stored or rejected", progress=daemon.messages)
     assert daemon.stop() == 0
     assert replay(daemon.configuration)[0] == 0
     assert rejects(database) == []

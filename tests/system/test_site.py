@@ -12,7 +12,7 @@ from harness import daemon as sensorlogd
 from harness import wire
 from harness.mappings import COUNT, READING, count, reading
 from harness.processes import Process
-from harness.wait import wait_until
+from harness.wait import PATIENCE, wait_until
 
 DAY_MS = 86400 * 1000
 MIB = 1024 * 1024
@@ -180,6 +180,7 @@ def test_a_partition_dropped_while_a_batch_has_failed_often(make_daemon, broker,
 # ---- much and corrupt ----
 
 
+@pytest.mark.limit(400)
 def test_no_transaction_of_any_size(make_daemon, broker, database):
     """While a table is locked a hundred MiB gather; they are several transactions, for no message of PostgreSQL's
     protocol takes a GiB."""
@@ -188,7 +189,7 @@ def test_no_transaction_of_any_size(make_daemon, broker, database):
     broker.wait_done(broker.route("blob/1", b"first"))
     with one_batch(daemon, broker, database, "blob/1", b"second"):
         deliveries = [one for n in range(100) for one in broker.route("blob/1", b"%03d" % n + b"x" * (MIB - 3))]
-    broker.wait_done(deliveries)
+    broker.wait_done(deliveries, 4 * PATIENCE)
     sizes = database.column("SELECT sum(length(bytes)) FROM telemetry.blob GROUP BY xmin::text")
     assert sum(sizes) == 100 * MIB + len("first" "second")
     assert max(sizes) <= 65 * MIB
@@ -255,7 +256,7 @@ def test_a_stop_right_after_the_start(make_daemon, broker):
 
 
 def test_a_stop_while_the_database_dies(make_daemon, broker, cluster, database):
-    """Where no connection is left nothing can be committed: the time for it, 7 s, is not waited for."""
+    """Where no connection is left nothing can be committed: the time for it, 6 s, is not waited for."""
     daemon = make_daemon(broker, [COUNT], conf={"postgres": {"connections": 2}})
     broker.wait_subscribed()
     broker.wait_done(broker.route("count/1", count(0)))
@@ -310,7 +311,7 @@ def test_a_stop_while_a_partition_cannot_be_made(make_daemon, broker, database):
         wait_until(database.backends_waiting_for_a_lock, "the partition to wait for the lock")
         deliveries += broker.route("reading/1", reading(3))
         daemon.wait_messages(4)
-        assert daemon.stop(timeout=10) == 0
+        assert daemon.stop() == 0
         acknowledged = {json.loads(delivery.payload)["n"] for delivery in deliveries if delivery.done}
         assert acknowledged <= set(numbers(database, "reading"))
         assert 2 not in numbers(database, "reading")
@@ -337,7 +338,7 @@ def test_two_daemons_with_one_name(make_daemon, make_broker, database):
             deliveries[second] += broker.route("reading/1", reading(n + 100 * second))
     daemons[0].log.wait_for('another sensorlogd uses the writer name "test"')
     for broker, routed in zip(brokers, deliveries):
-        broker.wait_done(routed, timeout=60)
+        broker.wait_done(routed, timeout=2 * PATIENCE)
     assert numbers(database, "reading") == [1, 2, *range(100, 300)]
     assert rejects(database) == []
     assert sum(daemon.messages("stored") for daemon in daemons) == 202

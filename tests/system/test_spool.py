@@ -13,7 +13,11 @@ from harness.sensor import Sensor
 from harness.spool import (
     DIRECT, KEEPING, SPOOL, in_order, number_rows, numbers, publish_all, same, spool_balances, wait_direct,
     wait_state, wait_stored)
-from harness.wait import TimedOut, wait_until
+from harness.wait import wait_until
+
+# Messages a second of each sensor. mosquitto gives out a packet identifier again after 65,535 messages, even if it is
+# in use still: there must not be as many before the oldest exchange ends.
+_RATE_AT_MOSQUITTO = 400
 
 
 class Site:
@@ -56,10 +60,41 @@ def make_site(request, make_builtin, make_mosquitto, make_daemon, database):
             daemon = make_daemon(broker, list(mappings), conf={"subscriber site": {
                 "protocol": "5" if version == 5 else "3.1.1", "qos": 2, "window": 60000}, **conf}, **how)
             daemon.wait_subscribed()
-            return Site(daemon, broker.port, version, rate)
+            wait_direct(daemon)
+            return Site(daemon, broker.port, version, rate or _RATE_AT_MOSQUITTO)
         site = make_builtin(database, list(mappings), conf=conf, **how)
+        wait_direct(site.daemon)
         return Site(site.daemon, site.port, version, rate)
     return make
+
+
+@pytest.fixture
+def make_direct(make_builtin, database):
+    """make_direct(conf, ...): the built-in broker and a spool that is not in use; on a slow machine the start was an
+    outage."""
+    def make(conf=None, **how):
+        site = make_builtin(database, [COUNT], conf={"spool": SPOOL, **(conf or {})}, **how)
+        wait_direct(site.daemon)
+        return site
+    return make
+
+
+def make_gate(database):
+    """From here on rows of telemetry.count go in up to the number that open_gate() names; others wait, with their
+    transaction."""
+    database.query("""
+        CREATE SEQUENCE telemetry.gate MINVALUE 0;
+        GRANT ALL ON telemetry.gate TO PUBLIC;
+        CREATE FUNCTION telemetry.wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+          WHILE NEW.n > (SELECT last_value FROM telemetry.gate) LOOP
+            PERFORM pg_sleep(0.01);
+          END LOOP;
+          RETURN NEW; END $$;
+        CREATE TRIGGER wait BEFORE INSERT ON telemetry.count FOR EACH ROW EXECUTE FUNCTION telemetry.wait()""")
+
+
+def open_gate(database, number):
+    database.query("SELECT setval('telemetry.gate', %s)", [number])  # seen at once, in any transaction
 
 
 # ---- the outage ----
@@ -76,7 +111,7 @@ def test_an_outage_under_load(make_site, cluster, database, version, end):
     wait_state(daemon, KEEPING)
     daemon.log.wait_for(r"of no use for 0\.3 s; messages are kept in .*spool\.db")
     site.more(300)
-    assert daemon.metric("sensorlog_spool_messages") > 0
+    wait_until(lambda: daemon.metric("sensorlog_spool_messages") > 0, "messages in the file")
     assert daemon.metric("sensorlog_database_up") == 0
     cluster.start()
     wait_direct(daemon)
@@ -137,8 +172,8 @@ def test_a_server_that_does_not_answer_without_a_spool(make_builtin, cluster, da
     assert database.backends("application_name = 'sensorlogd'") == backends
 
 
-def test_qos_0_is_kept_too(make_builtin, cluster, database):
-    site = make_builtin(database, [COUNT], conf={"spool": SPOOL})
+def test_qos_0_is_kept_too(make_direct, cluster, database):
+    site = make_direct()
     sensor = site.client(4)
     cluster.stop()
     wait_state(site.daemon, KEEPING)
@@ -176,34 +211,37 @@ def test_kill_9_in_the_outage(make_site, cluster, database, version):
     assert sorted(stored["q2"]) == acknowledged["q2"], "QoS 2 is stored once, whatever happens between"
 
 
-def test_what_was_acknowledged_comes_once(make_builtin, cluster, database):
+def test_what_was_acknowledged_comes_once(make_direct, cluster, database):
     """Where no acknowledgement is lost, the spool alone decides: kill -9 at any moment of the drain."""
-    site = make_builtin(database, [COUNT], conf={"spool": SPOOL, "batch": {"max_rows": 100}})
+    site = make_direct({"batch": {"max_rows": 100}})
+    make_gate(database)
     cluster.stop()
     wait_state(site.daemon, KEEPING)
     publish_all(site.client(4), 0, 5000)
     site.kill9()
     cluster.start()
-    kills = 0
-    for kills in range(1, 30):
+    for kills in range(30):
         site.daemon.start()
         done = database.count("telemetry.count")
-        with contextlib.suppress(TimedOut):
-            wait_until(lambda: database.count("telemetry.count") > done, "some to be stored", timeout=5)
+        open_gate(database, done + 1000)  # no life can store all that is left
+        wait_until(lambda done=done: database.count("telemetry.count") > done
+                   or site.daemon.metric("sensorlog_spool_state") == DIRECT, "some to be stored")
         if site.daemon.metric("sensorlog_spool_state") == DIRECT:
             break
         site.kill9()
+    else:
+        site.daemon.start()
     assert kills > 3
+    open_gate(database, 5000)
     wait_direct(site.daemon)
     assert in_order(database) == {"1": list(range(5000))}
 
 
 @pytest.mark.parametrize("end", ["kill -9 of PostgreSQL", "backends", "fast"])
 @pytest.mark.parametrize("connections", [1, 3])
-def test_postgres_leaves_while_it_is_drained(make_builtin, cluster, database, end, connections):
+def test_postgres_leaves_while_it_is_drained(make_direct, cluster, database, end, connections):
     """It keeps again, and the order stays."""
-    site = make_builtin(database, [COUNT], conf={"spool": SPOOL, "batch": {"max_rows": 200},
-                                                 "postgres": {"connections": connections}})
+    site = make_direct({"batch": {"max_rows": 200}, "postgres": {"connections": connections}})
     sensor = site.client(4)
     number_rows(database)
     publish_all(sensor, 0, 10)
@@ -231,19 +269,22 @@ def test_postgres_leaves_while_it_is_drained(make_builtin, cluster, database, en
     spool_balances(site.daemon)
 
 
-def test_new_messages_come_behind_those_of_the_spool(make_builtin, cluster, database):
-    """While the table is locked in the middle of the drain, acknowledgements go on: it is no outage, but the spool is
-    in use, and keeps."""
-    site = make_builtin(database, [COUNT], conf={"spool": SPOOL, "batch": {"max_rows": 100, "memory": "1MiB"}})
+def test_new_messages_come_behind_those_of_the_spool(make_direct, cluster, database):
+    """While the drain is held up in the middle, acknowledgements go on: it is no outage, but the spool is in use, and
+    keeps."""
+    site = make_direct({"batch": {"max_rows": 100, "memory": "1MiB"}})
+    make_gate(database)
+    open_gate(database, 450)
     sensor = site.client(4)
     publish_all(sensor, 0, 1)
     cluster.stop()
     wait_state(site.daemon, KEEPING)
     publish_all(sensor, 1, 1000)
     cluster.start()
-    with contextlib.suppress(Exception), database.locked("telemetry.count"):
-        wait_until(database.backends_waiting_for_a_lock, "the drain to wait for the lock")
-        publish_all(sensor, 1000, 1500)
+    wait_until(lambda: database.backends("wait_event = 'PgSleep'"), "the drain to wait")
+    assert 1 < database.count("telemetry.count") <= 450
+    publish_all(sensor, 1000, 1500)
+    open_gate(database, 1500)
     wait_direct(site.daemon)
     assert in_order(database) == {"1": list(range(1500))}
 
@@ -251,11 +292,9 @@ def test_new_messages_come_behind_those_of_the_spool(make_builtin, cluster, data
 # ---- what is an outage ----
 
 
-def test_a_lock_is_no_outage(make_builtin, database):
-    site = make_builtin(database, [COUNT], conf={"spool": SPOOL})
+def test_a_lock_is_no_outage(make_direct, database):
+    site = make_direct()
     sensor = site.client(4)
-    wait_until(lambda: site.daemon.metric("sensorlog_database_up") == 1, "the database to be of use")
-    wait_direct(site.daemon)  # on a slow machine the start was an outage
     mark = site.daemon.log.mark()
     with database.locked("telemetry.count"):
         sensor.send_publish("count/1", count(1), 1, pid=5)
@@ -282,9 +321,9 @@ def accepting(database):
 
 @pytest.mark.parametrize("connections", [1, 2])
 @pytest.mark.parametrize("sqlstate", ["53100", "25006", "57P03", "58030"])
-def test_a_server_that_cannot_commit_is_an_outage(make_builtin, database, sqlstate, connections):
+def test_a_server_that_cannot_commit_is_an_outage(make_direct, database, sqlstate, connections):
     """Connections come and go, and nothing can be committed: disk full, read-only, starting up, I/O error."""
-    site = make_builtin(database, [COUNT], conf={"spool": SPOOL, "postgres": {"connections": connections}})
+    site = make_direct({"postgres": {"connections": connections}})
     sensor = site.client(4)
     publish_all(sensor, 0, 10)
     raising(database, sqlstate)
@@ -302,8 +341,8 @@ def test_a_server_that_cannot_commit_is_an_outage(make_builtin, database, sqlsta
     ("authentication", "ALTER ROLE logger NOLOGIN", "ALTER ROLE logger LOGIN"),
     ("connections", "ALTER ROLE logger CONNECTION LIMIT 0", "ALTER ROLE logger CONNECTION LIMIT -1"),
 ])
-def test_a_server_that_lets_nobody_in_is_an_outage(make_builtin, database, why, so, again):
-    site = make_builtin(database, [COUNT], conf={"spool": SPOOL})
+def test_a_server_that_lets_nobody_in_is_an_outage(make_direct, database, why, so, again):
+    site = make_direct()
     sensor = site.client(4)
     publish_all(sensor, 0, 10)
     try:
@@ -336,12 +375,12 @@ def test_postgres_was_never_there(make_builtin, cluster, database):
 @pytest.mark.parametrize("killed", [False, True], ids=["running", "killed"])
 @pytest.mark.parametrize("connections", [1, 2])
 @pytest.mark.parametrize("committed", [True, False], ids=["had committed", "had not"])
-def test_a_commit_in_doubt(make_builtin, make_proxy, cluster, database, committed, connections, killed):
+def test_a_commit_in_doubt(make_direct, make_proxy, cluster, database, committed, connections, killed):
     """A transaction is cut off in its COMMIT and PostgreSQL stays away: its messages are kept, and whether they are
     stored is looked up before they are."""
     proxy = make_proxy(cluster.port)
-    site = make_builtin(database, [COUNT], conninfo=database.conninfo("127.0.0.1", proxy.port),
-                        conf={"spool": SPOOL, "postgres": {"connections": connections}})
+    site = make_direct({"postgres": {"connections": connections}},
+                       conninfo=database.conninfo("127.0.0.1", proxy.port))
     sensor = site.client(4)
     publish_all(sensor, 0, 10)
     if committed:
@@ -371,10 +410,10 @@ def test_a_commit_in_doubt(make_builtin, make_proxy, cluster, database, committe
     assert killed or spool_balances(site.daemon) is None
 
 
-def test_a_commit_in_doubt_of_another_name(make_builtin, make_proxy, cluster, database):
+def test_a_commit_in_doubt_of_another_name(make_direct, make_proxy, cluster, database):
     """[postgres] writer is another one when PostgreSQL is back."""
     proxy = make_proxy(cluster.port)
-    site = make_builtin(database, [COUNT], conninfo=database.conninfo("127.0.0.1", proxy.port), conf={"spool": SPOOL})
+    site = make_direct(conninfo=database.conninfo("127.0.0.1", proxy.port))
     sensor = site.client(4)
     publish_all(sensor, 0, 10)
     proxy.when(COMMIT_DONE, TO_CLIENT, "hold")
@@ -395,10 +434,9 @@ def test_a_commit_in_doubt_of_another_name(make_builtin, make_proxy, cluster, da
 
 
 @pytest.mark.parametrize("committed", [True, False], ids=["had committed", "had not"])
-def test_a_commit_in_doubt_in_the_drain(make_builtin, make_proxy, cluster, database, committed):
+def test_a_commit_in_doubt_in_the_drain(make_direct, make_proxy, cluster, database, committed):
     proxy = make_proxy(cluster.port)
-    site = make_builtin(database, [COUNT], conninfo=database.conninfo("127.0.0.1", proxy.port),
-                        conf={"spool": SPOOL, "batch": {"max_rows": 100}})
+    site = make_direct({"batch": {"max_rows": 100}}, conninfo=database.conninfo("127.0.0.1", proxy.port))
     sensor = site.client(4)
     publish_all(sensor, 0, 10)
     proxy.refusing = True
@@ -410,12 +448,9 @@ def test_a_commit_in_doubt_in_the_drain(make_builtin, make_proxy, cluster, datab
         with database.locked("telemetry.count"):
             proxy.refusing = False
             wait_until(database.backends_waiting_for_a_lock, "the drain to wait for the lock")
-            if pattern is COMMIT_DONE:
-                proxy.when(pattern, direction, "hold")
-        if pattern is COMMIT_REQUEST:
             proxy.when(pattern, direction, "hold")
         wait_until(lambda: proxy.trips == trip, "a COMMIT")
-        proxy.refusing = away
+        proxy.refusing = True  # at least until the table is locked again: no drain is faster
         proxy.cut()
         if away:
             wait_state(site.daemon, KEEPING)
@@ -425,9 +460,9 @@ def test_a_commit_in_doubt_in_the_drain(make_builtin, make_proxy, cluster, datab
     spool_balances(site.daemon)
 
 
-def test_somebody_else_has_stored_some(make_builtin, cluster, database):
+def test_somebody_else_has_stored_some(make_direct, cluster, database):
     """A copy of the file was drained: where it is is asked anew, and nothing comes twice."""
-    site = make_builtin(database, [COUNT], conf={"spool": SPOOL, "batch": {"max_rows": 100}})
+    site = make_direct({"batch": {"max_rows": 100}})
     sensor = site.client(4)
     publish_all(sensor, 0, 1)
     database.query(f"ALTER DATABASE {database.name} CONNECTION LIMIT 0")  # which its superuser has not
@@ -455,10 +490,10 @@ def spool_id(daemon):
         return file.execute("SELECT id FROM spool").fetchone()[0] + "/test"
 
 
-def test_a_database_made_anew_in_the_outage(make_builtin, make_proxy, cluster, database):
+def test_a_database_made_anew_in_the_outage(make_direct, make_proxy, cluster, database):
     """It knows nothing of what was stored before: what is kept goes into it."""
     proxy = make_proxy(cluster.port)
-    site = make_builtin(database, [COUNT], conninfo=database.conninfo("127.0.0.1", proxy.port), conf={"spool": SPOOL})
+    site = make_direct(conninfo=database.conninfo("127.0.0.1", proxy.port))
     sensor = site.client(4)
     for first in (0, 100):
         publish_all(sensor, first, first + 10)

@@ -1,5 +1,6 @@
 """Copies of the spool's file, as boxes that are made from another one's image have them; and what the drain keeps in
 memory."""
+import contextlib
 import glob
 import os
 import shutil
@@ -8,6 +9,7 @@ import pytest
 
 from harness.daemon import is_sanitized
 from harness.mappings import COUNT, READING, count, reading
+from harness.processes import standing_still
 from harness.spool import KEEPING, SPOOL, in_order, publish_all, wait_direct, wait_state
 from harness.wait import wait_until
 
@@ -25,6 +27,7 @@ def test_a_box_made_from_the_image_of_another(make_builtin, cluster, database, k
     box, other = (make_builtin(database, [COUNT], conf={"spool": SPOOL, "postgres": {"writer": writer}}, start=False)
                   for writer in ("box", "other"))
     box.start()
+    wait_direct(box.daemon)
     publish_all(box.client(4), 0, 1, "count/box")
     cluster.stop()
     wait_state(box.daemon, KEEPING)
@@ -65,8 +68,10 @@ def test_the_drain_of_large_messages(make_builtin, cluster, database):
     for first in range(1, 1001, 50):
         publish_all(large, first, first + 50, "reading/1", lambda n: reading(n, 100000))
     kept = peak_mib(site.daemon.pid)
-    cluster.start()
-    with database.locked("telemetry.reading"):
+    with contextlib.ExitStack() as held_up:
+        with standing_still([site.daemon.pid]):  # the drain cannot win the race for the lock
+            cluster.start()
+            held_up.enter_context(database.locked("telemetry.reading"))
         wait_until(database.backends_waiting_for_a_lock, "the drain to wait")
         publish_all(small, 0, 20, "count/1", count)
     wait_direct(site.daemon)

@@ -1,14 +1,21 @@
-"""The spool where it gets tight or odd: full, the disk full, bad messages in it, reload and stop, turned off."""
+"""The spool where it gets tight or odd: full, the disk full, its file damaged, bad messages in it, reload and stop,
+turned off."""
+import contextlib
 import errno
+import os
+import re
 import resource
 import signal
+import sqlite3
+import subprocess
 import sys
 
 import pytest
 
-from harness.daemon import repository
+from harness.daemon import repository, run_command
 from harness.load import mqtt_publish
 from harness.mappings import COUNT, READING, count, reading, text_mapping
+from harness.proxy import COMMIT_DONE, TO_CLIENT
 from harness.sensor import Sensor
 from harness.spool import (
     DIRECT, DRAINING, KEEPING, SPOOL, in_order, numbers, publish_all, spool_balances, wait_direct, wait_state)
@@ -16,6 +23,14 @@ from harness.wait import TimedOut, wait_until
 
 sys.path.insert(0, repository("tests"))
 from chaos.shim import Shim  # noqa: E402
+
+FILE = "/state/spool.db"
+
+
+@pytest.fixture
+def disk(tmp_path):
+    return Shim(tmp_path)
+
 
 # ---- full ----
 
@@ -97,7 +112,7 @@ def test_a_full_disk(make_builtin, cluster, database, way):
     resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (4096, hard))
     pids = [sensor.send_publish("count/1", count(n), 1) for n in range(first, 500)]
     daemon.log.wait_for("spool .*not acknowledged; trying again")
-    assert daemon.metric("sensorlog_spool_failing") == 1
+    wait_until(lambda: daemon.metric("sensorlog_spool_failing") == 1, "the metric to say so")
     sensor.nothing()
     resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (hard, hard))
     for pid in pids:
@@ -110,10 +125,9 @@ def test_a_full_disk(make_builtin, cluster, database, way):
 
 
 @pytest.mark.parametrize("end", ["there is room again", "kill -9"])
-def test_the_disk_gets_full_in_the_drain(make_builtin, cluster, database, tmp_path, end):
+def test_the_disk_gets_full_in_the_drain(make_builtin, cluster, database, disk, end):
     """What is stored cannot be deleted from the file, which takes room too. All that is in it is stored all the same,
     once; what it cannot take is not acknowledged."""
-    disk = Shim(tmp_path)
     site = make_builtin(database, [COUNT], conf={"spool": SPOOL, "batch": {"max_rows": 50}},
                         environment=disk.environment)
     daemon, sensor = site.daemon, site.client(4)
@@ -125,9 +139,11 @@ def test_the_disk_gets_full_in_the_drain(make_builtin, cluster, database, tmp_pa
     with database.locked("telemetry.count"):
         daemon.signal(signal.SIGCONT)
         wait_until(database.backends_waiting_for_a_lock, "the drain to begin")
-        disk.fail("/state/spool.db", write=errno.ENOSPC)
+        disk.fail(FILE, write=errno.ENOSPC)
         pids = [sensor.send_publish("count/1", count(n), 1) for n in range(3000, 3020)]
         daemon.log.wait_for(r"spool .*: the disk is full .*: make room there\. .*not acknowledged; trying again")
+        # All of them behind the others: when the last of those are on their way, what comes waits in memory.
+        wait_until(lambda: daemon.messages(source="broker") == 3020, "the daemon to have them all")
     wait_until(lambda: database.count("telemetry.count") == 3000, "all that was in the file to be stored")
     sensor.nothing()
     assert daemon.metric("sensorlog_spool_failing") == 1
@@ -146,24 +162,207 @@ def test_the_disk_gets_full_in_the_drain(make_builtin, cluster, database, tmp_pa
     assert in_order(database) == {"1": list(range(3020))}
 
 
-def test_a_drain_ends_though_the_disk_is_full(make_builtin, cluster, database, tmp_path):
-    """Messages that the file has not been given need no room in it, and acknowledgements come from PostgreSQL."""
-    disk = Shim(tmp_path)
+@pytest.mark.parametrize("messages", [1000, 5000])
+def test_a_drain_ends_though_the_disk_is_full(make_builtin, cluster, database, disk, messages):
+    """Messages that the file has not been given need no room in it, and acknowledgements come from PostgreSQL. What is
+    stored and still in the file does not count, and be it more than fits into memory."""
+    site = make_builtin(database, [COUNT], conf={"spool": SPOOL, "batch": {"memory": "2MiB"}},
+                        environment=disk.environment)
+    daemon, sensor = site.daemon, site.client(4)
+    cluster.stop()
+    wait_state(daemon, KEEPING)
+    publish_all(sensor, 0, messages)
+    with disk.failing(FILE, write=errno.ENOSPC):
+        cluster.start()
+        wait_state(daemon, DIRECT)
+        publish_all(sensor, messages, messages + 100)
+        assert in_order(database) == {"1": list(range(messages + 100))}
+        assert daemon.metric("sensorlog_spool_messages") == messages, "nothing could be deleted"
+        site.kill9()
+    daemon.start()
+    wait_direct(daemon)
+    assert in_order(database) == {"1": list(range(messages + 100))}
+
+
+def test_what_had_committed_does_not_hold_up_the_end_of_the_drain(make_builtin, make_proxy, cluster, database, disk):
+    """It is in the file, nothing is behind it, and it cannot be deleted: the disk is full."""
+    proxy = make_proxy(cluster.port)
+    site = make_builtin(database, [COUNT], conninfo=database.conninfo("127.0.0.1", proxy.port), conf={"spool": SPOOL},
+                        environment=disk.environment)
+    daemon, sensor = site.daemon, site.client(4)
+    publish_all(sensor, 0, 10)
+    proxy.when(COMMIT_DONE, TO_CLIENT, "hold")
+    pid = sensor.send_publish("count/1", count(10), 1)
+    wait_until(lambda: proxy.trips == 1, "a COMMIT")
+    proxy.refusing = True
+    proxy.cut()
+    sensor.expect("PUBACK", pid=pid)
+    with disk.failing(FILE, write=errno.ENOSPC):
+        proxy.refusing = False
+        wait_state(daemon, DIRECT)
+        publish_all(sensor, 11, 100)
+        assert in_order(database) == {"1": list(range(100))}
+        assert daemon.metric("sensorlog_spool_messages") == 1
+        site.kill9()
+    daemon.start()
+    wait_direct(daemon)
+    assert in_order(database) == {"1": list(range(100))}
+
+
+def test_a_start_on_a_full_disk(make_builtin, cluster, database, disk):
+    """After kill -9; it says what is the matter, and the next start is as ever."""
+    site = make_builtin(database, [COUNT], conf={"spool": SPOOL}, environment=disk.environment)
+    daemon = site.daemon
+    cluster.stop()
+    wait_state(daemon, KEEPING)
+    publish_all(site.client(4), 0, 100)
+    site.kill9()
+    with disk.failing(FILE, write=errno.ENOSPC), pytest.raises(AssertionError, match="did not start"):
+        daemon.start()
+    assert daemon.wait() == 1
+    assert daemon.log.find(r"error: .*/state/spool\.db: the disk is full \(No space left on device\): make room there")
+    cluster.start()
+    daemon.start()
+    wait_direct(daemon)
+    assert in_order(database) == {"1": list(range(100))}
+
+
+# ---- a page of the file is damaged while the daemon runs ----
+
+
+class Damage:
+    """Zeros in a page of entries in the middle of the file: .first are before it, .count are on it."""
+
+    def __init__(self, daemon):
+        self.path = daemon.configuration.path("state/spool.db")
+        with contextlib.closing(sqlite3.connect(self.path)) as other:
+            # The page is to be read from there: not from the log, and what the daemon remembers is void then.
+            assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+            pages = other.execute("SELECT pageno, ncell, pgsize FROM dbstat WHERE name = 'entry' AND pagetype = 'leaf'"
+                                  " ORDER BY path").fetchall()
+        middle = len(pages) // 2
+        self.first = sum(count for _, count, _ in pages[:middle])
+        page, self.count, self._size = pages[middle]
+        self._at = (page - 1) * self._size
+        with open(self.path, "rb") as file:
+            file.seek(self._at)
+            self._before = file.read(self._size)
+        self._put(bytes(self._size))
+
+    def _put(self, page):
+        with open(self.path, "r+b") as file:
+            file.seek(self._at)
+            file.write(page)
+
+    def undo(self):
+        self._put(self._before)
+
+
+@pytest.fixture
+def damaged(make_builtin, cluster, database, disk):
+    """(site, sensor, damage): PostgreSQL is back, and has of 1000 messages what is before a page that was damaged when it
+    was away."""
     site = make_builtin(database, [COUNT], conf={"spool": SPOOL}, environment=disk.environment)
     daemon, sensor = site.daemon, site.client(4)
     cluster.stop()
     wait_state(daemon, KEEPING)
     publish_all(sensor, 0, 1000)
-    with disk.failing("/state/spool.db", write=errno.ENOSPC):
-        cluster.start()
-        wait_state(daemon, DIRECT)
-        publish_all(sensor, 1000, 1100)
-        assert in_order(database) == {"1": list(range(1100))}
-        assert daemon.metric("sensorlog_spool_messages") == 1000, "nothing could be deleted"
-        site.kill9()
-    daemon.start()
+    damage = Damage(daemon)
+    cluster.start()
+    wait_until(lambda: database.count("telemetry.count") >= damage.first, "what is before the page to be stored")
+    daemon.log.wait_for(f"error: spool {re.escape(damage.path)}: the file is damaged")
+    return site, sensor, damage
+
+
+def wait_stuck(daemon, damage):
+    daemon.log.wait_for(f"error: spool .*: what comes after message number {damage.first} cannot be read;"
+                        f" {1000 - damage.first} message.s. wait for it, new ones are kept behind them")
+
+
+def test_a_damaged_page_stops_the_drain_and_nothing_else(damaged, database):
+    """What is before it is stored, nothing after it overtakes it, new messages are acknowledged, from the file behind it.
+    People are told; when it can be read again the drain goes on."""
+    site, sensor, damage = damaged
+    daemon = site.daemon
+    for n in range(1000, 1100, 10):  # at first they wait in memory for the end of the drain
+        publish_all(sensor, n, n + 10)
+    wait_stuck(daemon, damage)
+    assert daemon.metric("sensorlog_spool_state") == DRAINING
+    assert daemon.metric("sensorlog_spool_failing") == 1
+    wait_until(lambda: "the file is damaged" in daemon.notify.values("STATUS")[-1], "the status to say so")
+    assert in_order(database) == {"1": list(range(damage.first))}
+    damage.undo()
     wait_direct(daemon)
     assert in_order(database) == {"1": list(range(1100))}
+    spool_balances(daemon)
+
+
+def test_an_outage_does_not_end_a_drain_before_the_damaged_page(make_builtin, make_proxy, cluster, database):
+    """PostgreSQL is away again while what is before the page is on its way there, and what comes after it is being read
+    in vain. It is read again, and stored."""
+    proxy = make_proxy(cluster.port)
+    site = make_builtin(database, [COUNT], conninfo=database.conninfo("127.0.0.1", proxy.port), conf={"spool": SPOOL})
+    daemon, sensor = site.daemon, site.client(4)
+    proxy.refusing = True
+    proxy.cut()
+    wait_state(daemon, KEEPING)
+    publish_all(sensor, 0, 1000)
+    damage = Damage(daemon)
+    with database.locked("telemetry.count"):
+        proxy.refusing = False
+        daemon.log.wait_for("the file is damaged")
+        wait_until(database.backends_waiting_for_a_lock, "the drain to wait for the lock")
+        proxy.refusing = True
+        database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'logger'")
+        wait_until(lambda: not database.backends(), "its end")
+        wait_state(daemon, KEEPING)
+    proxy.refusing = False
+    wait_until(lambda: database.count("telemetry.count") == damage.first, "what is before the page to be stored")
+    publish_all(sensor, 1000, 1100)
+    damage.undo()
+    wait_direct(daemon)
+    assert in_order(database) == {"1": list(range(1100))}
+    spool_balances(daemon)
+
+
+def test_a_stop_where_a_page_is_damaged(damaged, database, disk):
+    """What is in becomes durable, and is acknowledged, though something else cannot be done."""
+    site, sensor, damage = damaged
+    daemon = site.daemon
+    publish_all(sensor, 1000, 1010)
+    wait_stuck(daemon, damage)
+    with disk.failing(FILE, delay=0.1):
+        pids = [sensor.send_publish("count/1", count(n), 1) for n in range(1010, 1020)]
+        wait_until(lambda: daemon.messages(source="broker") == 1020, "the daemon to have them all")
+        assert daemon.stop() == 0
+    for pid in pids:
+        sensor.expect("PUBACK", pid=pid)
+    damage.undo()
+    daemon.start()
+    wait_direct(daemon)
+    assert in_order(database) == {"1": list(range(1020))}
+
+
+def test_the_way_out_of_a_damaged_page(damaged, database):
+    """What the log says: the messages on the page are lost, no other, and nothing is stored twice."""
+    site, _, damage = damaged
+    daemon = site.daemon
+    said = daemon.log.find("the file is damaged")[0]
+    assert daemon.stop() == 0
+    refused = run_command("run", "-c", daemon.configuration.file)
+    assert refused.returncode == 1
+    assert "the file is damaged" in refused.stderr
+    command = re.search(r"by this command, which needs the package sqlite3: (.*); then put it in the old one's place", said)
+    subprocess.run(["sh", "-c", command[1]], check=True)
+    with contextlib.closing(sqlite3.connect(damage.path + ".new")) as new:
+        assert new.execute("PRAGMA auto_vacuum").fetchone()[0] == 2, "it can get smaller, as the old one"
+    os.replace(damage.path + ".new", damage.path)
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(damage.path + "-wal")
+    daemon.start()
+    publish_all(site.client(4), 1000, 1100)
+    wait_direct(daemon)
+    assert in_order(database) == {"1": [*range(damage.first), *range(damage.first + damage.count, 1100)]}
 
 
 # ---- PostgreSQL answers, and commits nothing ----
@@ -205,6 +404,7 @@ def test_nothing_can_be_committed_for_long(make_builtin, database, table, sqlsta
     publish_all(sensor, 10, 100)
     wait_state(daemon, DRAINING)
     fail_again(daemon, 2)
+    daemon.log.wait_for("PostgreSQL is back")
     epoch, mark = database.value("SELECT epoch FROM sensorlog.writer"), daemon.log.mark()
     for first in (100, 200):
         publish_all(sensor, first, first + 100)
@@ -221,7 +421,7 @@ def test_nothing_can_be_committed_for_long(make_builtin, database, table, sqlsta
     wait_direct(daemon)
     assert in_order(database) == {"1": list(range(300))}
     assert database.value("SELECT epoch FROM sensorlog.writer") == epoch
-    assert len(daemon.log.find("connection 0 is up")) == 2
+    wait_until(lambda: len(daemon.log.find("connection 0 is up")) == 2, "the log to say that it is over")
     assert daemon.metric("sensorlog_database_up") == 1
     spool_balances(daemon)
 
@@ -231,10 +431,12 @@ def test_nothing_can_be_committed_without_a_spool(make_builtin, database):
     site = make_builtin(database, [COUNT])
     daemon, sensor = site.daemon, site.client(4)
     publish_all(sensor, 0, 1)
+    daemon.log.wait_for("connection 0 is up")
     no_more, mark = refuse(database, "telemetry.count", "53100"), daemon.log.mark()
     pid = sensor.send_publish("count/1", count(1), 1)
     fail_again(daemon, 5)
     assert daemon.metric("sensorlog_database_up") == 0
+    daemon.log.wait_for("no room for it", mark)
     assert len(trouble(daemon, mark)) == 1
     no_more()
     sensor.expect("PUBACK", pid=pid)

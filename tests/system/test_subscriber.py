@@ -83,13 +83,11 @@ def test_a_wrong_password(make_daemon, make_mosquitto, tmp_path):
 
 
 def test_server_keep_alive(make_daemon, broker):
-    """The broker's 1 s counts, not the configured 60."""
+    """The broker's 1 s counts, not the configured hour, in which there would be one ping."""
     broker.connack_properties = {"server_keep_alive": 1}
-    make_daemon(broker, [COUNT], conf=site(keepalive=60))
+    make_daemon(broker, [COUNT], conf=site(keepalive=3600))
     broker.wait_subscribed()
     wait_until(lambda: len(broker.entries("PINGREQ")) >= 3, "three pings")
-    times = [entry.at for entry in broker.entries("PINGREQ")]
-    assert times[2] - times[0] < 3
 
 
 def test_assigned_client_identifier(make_daemon, broker):
@@ -200,12 +198,14 @@ def test_shared_subscriptions_share(make_daemon, make_mosquitto, database):
     for daemon in daemons:
         daemon.wait_subscribed()
     for name in ("first", "second"):
+        wait_until(lambda name=name: mosquitto.subscriptions(name), f"what {name} has subscribed to, in the log")
         assert mosquitto.subscriptions(name) == ["$share/loggers/count/+"]
     load = Publisher(mosquitto.port, "count/1", count)
     load.publish_all(200)
     load.stop()
     wait_until(lambda: database.count("telemetry.count") >= 200, "all rows")
     assert database.column("SELECT n FROM telemetry.count ORDER BY n") == list(range(200))
+    wait_until(lambda: sum(daemon.messages("stored") for daemon in daemons) >= 200, "all to be counted")
     assert all(daemon.messages("stored") > 0 for daemon in daemons)
 
 

@@ -138,10 +138,10 @@ def test_sockets_that_systemd_opens(make_builtin, activated):
     subscriber.subscribe("a")
     Client(own, 5).publish("a", b"x")
     subscriber.receive("a", b"x")
-    assert process.log.find(f"listening on {builtin.uri} .socket from systemd")
-    assert process.log.find(f"listening on mqtt://127.0.0.1:{own}$")
+    process.log.wait_for(f"listening on {builtin.uri} .socket from systemd")
+    process.log.wait_for(f"listening on mqtt://127.0.0.1:{own}$")
     process.signal(signal.SIGTERM)
-    assert process.wait(12) == 0
+    assert process.wait() == 0
 
 
 def test_a_socket_that_is_not_configured_is_an_error(make_builtin, activated):
@@ -162,6 +162,7 @@ def test_ready_status_and_stop(make_daemon, broker):
     broker.wait_done(broker.route("count/1", count(1)))
     daemon.notify.wait_for("STATUS", lambda text: "site" in text and "connected" in text)
     assert daemon.stop() == 0
+    daemon.notify.wait_for("STOPPING")
     assert daemon.notify.values("STOPPING") == ["1"]
     assert daemon.notify.values("READY") == ["1"]
     wait_until(lambda: not connection.open, "the end of the connection")
@@ -237,7 +238,7 @@ def test_sigint_is_as_good(make_daemon, broker):
     daemon = make_daemon(broker, [COUNT])
     broker.wait_subscribed()
     daemon.signal(signal.SIGINT)
-    assert daemon.wait(12) == 0
+    assert daemon.wait() == 0
 
 
 def test_log_lines_have_priorities_for_the_journal(make_daemon, broker):

@@ -106,7 +106,7 @@ def test_a_bad_server_is_refused_and_said_to_be(make_daemon, make_tls_mosquitto,
     mosquitto = make_tls_mosquitto(identity)
     daemon = make_daemon(at(mosquitto.port), [COUNT], conf=site(**settings))
     daemon.log.wait_for(f"site: no connection to localhost:{mosquitto.port}: certificate of localhost: {why}; next try")
-    wait_until(lambda: "certificate of localhost" in daemon.notify.values("STATUS")[-1], "the state line")
+    daemon.notify.wait_for("STATUS", lambda text: "certificate of localhost" in text)
     assert daemon.metric("sensorlog_source_connected", source="site") == 0
     checked = run_command("check", "-c", daemon.configuration.file, "--connect")
     assert checked.returncode == 1
@@ -156,7 +156,7 @@ def test_new_certificates_are_taken_over(make_daemon, make_tls_mosquitto, databa
     shutil.copy(after.certificate, files.certificate)
     shutil.copy(after.key, files.key)
     mosquitto.restart()
-    wait_until(lambda: daemon.metric("sensorlog_source_connects_total", source="site") == 2, "the new connection")
+    wait_until(lambda: daemon.metric("sensorlog_source_connects_total", source="site") > 1, "the new connection")
     assert not daemon.log.find("certificate of localhost")
 
 
@@ -170,7 +170,7 @@ def test_certificates_that_are_no_good_are_not_taken_over(make_daemon, make_tls_
     daemon.reload()
     daemon.log.wait_for(f"{trusted}: holds no certificate in PEM format")
     mosquitto.restart()
-    wait_until(lambda: daemon.metric("sensorlog_source_connects_total", source="site") == 2, "the next connection")
+    wait_until(lambda: daemon.metric("sensorlog_source_connects_total", source="site") > 1, "the next connection")
 
 
 # The built-in broker

@@ -60,7 +60,7 @@ def test_a_restart_of_the_broker(make_daemon, make_websocket_mosquitto):
     daemon = make_daemon(at("ws", mosquitto.websocket_port), [COUNT])
     daemon.wait_subscribed()
     mosquitto.restart()
-    wait_until(lambda: daemon.metric("sensorlog_source_connects_total", source="site") == 2, "the next connection")
+    wait_until(lambda: daemon.metric("sensorlog_source_connects_total", source="site") > 1, "the next connection")
     assert daemon.stop() == 0
 
 
@@ -79,7 +79,10 @@ def test_a_subscriber_at_the_built_in_broker(make_daemon, make_builtin, database
     for source in brokers:
         daemon.wait_subscribed(source)
     publish_and_compare(broker.port, database, 300)
-    assert daemon.messages("stored", "ws") == daemon.messages("stored", "wss") == 300
+    for source in brokers:  # whichever was first, its rows are all that the comparison has seen
+        wait_until(lambda source=source: daemon.messages("stored", source) >= 300, f"those of {source}")
+    assert [daemon.messages("stored", source) for source in brokers] == [300, 300]
+    assert database.count("telemetry.count") == 600
 
 
 def test_a_reading_of_a_megabyte_crosses_many_reads(make_daemon, make_builtin, database):

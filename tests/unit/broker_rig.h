@@ -23,6 +23,17 @@ struct rig_id {
     uint16_t packet_id;
 };
 
+struct rig;
+
+struct peer {
+    struct rig *rig;
+    int fd;
+    uint8_t version;
+    uint8_t bytes[PEER_BYTES];
+    size_t length;
+    char text[64];
+};
+
 struct rig {
     struct loop *loop;
     struct worker *worker;
@@ -39,15 +50,7 @@ struct rig {
     uint64_t ended; // the last durable session that is no more
     bool stopped;
     char directory[32], state[64], accounts[64];
-};
-
-struct peer {
-    struct rig *rig;
-    int fd;
-    uint8_t version;
-    uint8_t bytes[PEER_BYTES];
-    size_t length;
-    char text[64];
+    struct peer sensor; // of rig_open_sensor
 };
 
 // ---- what the broker calls ----
@@ -179,6 +182,7 @@ static inline int rig_set_up(void **state)
     rig->worker = worker_new(rig->loop, 2);
     rig->budget = (struct budget){.limit = 1 << 20, .room = rig_room, .arg = rig};
     rig->known = true;
+    rig->sensor.fd = -1;
     strcpy(rig->directory, "/tmp/slbroker.XXXXXX");
     assert_non_null(mkdtemp(rig->directory));
     snprintf(rig->state, sizeof rig->state, "%s/broker.db", rig->directory);
@@ -223,6 +227,8 @@ static inline int rig_tear_down(void **state)
 {
     struct rig *rig = *state;
     char command[64];
+    if (rig->sensor.fd >= 0)
+        close(rig->sensor.fd);
     if (rig->broker)
         rig_close(rig);
     worker_free(rig->worker);
@@ -406,4 +412,31 @@ static inline void peer_subscribe(struct peer *peer, const char *filter, uint8_t
                                .subscribe = {.packet_id = 1, .filters = {bytes, writer.length}}});
     snprintf(text, sizeof text, "SUBACK 1 %02x", qos);
     expect(peer, text);
+}
+
+// ---- beginnings ----
+
+// Opens the broker, to which a sensor comes whose session outlives its connection; the rig closes
+// it.
+static inline struct peer *rig_open_sensor(struct rig *rig, uint8_t version)
+{
+    rig_open(rig);
+    peer_connect(&rig->sensor, rig, version, "sensor", true);
+    return &rig->sensor;
+}
+
+// The sensor with its session, after peer_close.
+static inline void peer_come_back(struct peer *peer)
+{
+    peer_connect(peer, peer->rig, peer->version, "sensor", true);
+}
+
+// Publishes to "db/a" with QoS 2; returns which of the rig's messages has been handed up.
+static inline size_t peer_hand_up(struct peer *peer, uint16_t packet_id, bool dup)
+{
+    struct rig *rig = peer->rig;
+    size_t index = rig->message_count;
+    peer_publish(peer, "db/a", "1", 2, packet_id, dup);
+    rig_wait(rig, rig->message_count == index + 1);
+    return index;
 }

@@ -173,6 +173,24 @@ static inline void rig_free(struct rig *rig)
     free(rig);
 }
 
+static inline int rig_set_up(void **state)
+{
+    *state = rig_new(false);
+    return 0;
+}
+
+static inline int rig_set_up_durable(void **state)
+{
+    *state = rig_new(true);
+    return 0;
+}
+
+static inline int rig_tear_down(void **state)
+{
+    rig_free(*state);
+    return 0;
+}
+
 static inline void rig_stop(void *arg, uint64_t a, uint64_t b)
 {
     (void)a, (void)b;
@@ -229,6 +247,13 @@ static inline void rig_turn(struct rig *rig)
         assert_true(condition);                                                                    \
     } while (0)
 
+// Lets what has an end in so many milliseconds come to it.
+static inline void rig_pass(struct rig *rig, int64_t ms)
+{
+    int64_t end = loop_now_ms() + ms;
+    rig_wait(rig, loop_now_ms() > end);
+}
+
 // ---- what clients do ----
 
 static inline struct session *rig_find(struct rig *rig, const char *client_id)
@@ -261,6 +286,15 @@ static inline uint8_t rig_subscribe(struct session *session, const char *filter,
     return reason;
 }
 
+// Connects, and subscribes to one filter.
+static inline struct session *rig_join(struct rig *rig, struct peer *peer, const char *client_id,
+                                       uint32_t expiry, const char *filter, uint8_t qos)
+{
+    struct session *session = rig_connect(rig, peer, client_id, expiry);
+    rig_subscribe(session, filter, qos, 0);
+    return session;
+}
+
 static inline struct publication *rig_message(struct rig *rig, const char *topic,
                                               const char *payload, uint8_t qos)
 {
@@ -287,6 +321,22 @@ static inline struct routed rig_publish(struct rig *rig, const char *topic, cons
     return rig_send(rig, rig_message(rig, topic, payload, qos));
 }
 
+// Each letter in a message of its own, with QoS 1.
+static inline void rig_publish_each(struct rig *rig, const char *topic, const char *letters)
+{
+    for (; *letters; letters++)
+        rig_publish(rig, topic, (char[]){*letters, 0}, 1);
+}
+
+// One that expires in so many milliseconds.
+static inline void rig_publish_expiring(struct rig *rig, const char *topic, const char *payload,
+                                        uint8_t qos, int64_t ms)
+{
+    struct publication *publication = rig_message(rig, topic, payload, qos);
+    publication->expires_ms = loop_now_ms() + ms;
+    rig_send(rig, publication);
+}
+
 static inline struct routed rig_retain(struct rig *rig, const char *topic, const char *payload,
                                        uint8_t qos)
 {
@@ -298,4 +348,13 @@ static inline struct routed rig_retain(struct rig *rig, const char *topic, const
 static inline enum session_ack rig_ack(struct peer *peer, enum packet_type type, uint16_t id)
 {
     return session_take_ack(peer->session, type, id, REASON_SUCCESS);
+}
+
+// delay: in seconds.
+static inline void rig_leave_will(struct rig *rig, struct session *session, const char *topic,
+                                  uint32_t delay)
+{
+    struct publication *will = rig_message(rig, topic, "bye", 1);
+    session_set_will(session, will, delay);
+    publication_release(will);
 }

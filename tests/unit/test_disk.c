@@ -267,6 +267,197 @@ static void a_disk_that_hangs_does_not_hold_up_the_end(void **state)
     assert_int_equal(status, 0);
 }
 
+// ---- what others need not wait for ----
+
+static atomic_bool impossible; // what is so
+
+static bool refuse(struct sqlite3 *db)
+{
+    return run_sql(db, "INSERT INTO nowhere VALUES (1)");
+}
+
+static bool write_where_possible(struct sqlite3 *db, void *arg)
+{
+    struct number *number = arg;
+    if (!impossible)
+        return write_number(db, arg);
+    number->worked++;
+    return refuse(db);
+}
+
+static bool read_where_possible(struct sqlite3 *db, void *arg)
+{
+    struct number *number = arg;
+    number->worked++;
+    assert_true(sqlite3_get_autocommit(db));
+    return !impossible || refuse(db);
+}
+
+static void submit_lazy(struct rig *rig, struct number *number, int64_t value)
+{
+    *number = (struct number){.rig = rig, .value = value};
+    disk_submit_lazy(rig->disk, write_where_possible, told, number);
+}
+
+static void submit_read(struct rig *rig, struct number *number, int64_t value)
+{
+    *number = (struct number){.rig = rig, .value = value};
+    disk_submit_read(rig->disk, read_where_possible, told, number);
+}
+
+static struct disk_status status_of(struct rig *rig)
+{
+    struct disk_status status;
+    disk_status(rig->disk, &status);
+    return status;
+}
+
+enum { LATER = 1000000 };
+
+// What was impossible is done, in order.
+static void assert_later(struct rig *rig, size_t count)
+{
+    size_t before = rig->done_count;
+    impossible = false;
+    wait_for(rig, before + count);
+    for (size_t i = 0; i < count; i++)
+        assert_int_equal(rig->done[before + i], LATER + i);
+    assert_false(status_of(rig).failing);
+    assert_int_equal(rig->unsynced, 0);
+}
+
+static void wait_until_tried(const struct number *number, unsigned times)
+{
+    for (unsigned before = number->worked; number->worked < before + times;)
+        sched_yield();
+}
+
+static struct number many[NUMBERS_MAX];
+
+static bool read_numbers(struct sqlite3 *db, void *arg)
+{
+    (void)arg;
+    return run_sql(db, "SELECT count(*) FROM number");
+}
+
+// A write, or a job that reads.
+static void do_next(struct rig *rig)
+{
+    int64_t next = (int64_t)rig->done_count;
+    many[next] = (struct number){.rig = rig, .value = next};
+    if (next % 2)
+        disk_submit(rig->disk, write_number, told, &many[next]);
+    else
+        disk_submit_read(rig->disk, read_numbers, told, &many[next]);
+    wait_for(rig, rig->done_count + 1);
+    assert_int_equal(rig->done[next], next);
+}
+
+// None is held up until that one, which cannot be done, is tried again; nor does it wait for them.
+static void go_on_while_it_fails(struct rig *rig, const struct number *number)
+{
+    enum { COUNT = 20 };
+    unsigned before = number->worked;
+    for (int i = 0; i < COUNT; i++)
+        do_next(rig);
+    assert_true(number->worked < before + COUNT / 2);
+    for (before = number->worked; number->worked < before + 2; usleep(2000))
+        do_next(rig);
+}
+
+// Neither what comes with it nor what comes later.
+static void a_lazy_job_holds_up_nothing_else(void **state)
+{
+    struct rig *rig = *state;
+    open_disk(rig);
+    impossible = true;
+    hold_disk();
+    submit(rig, &many[0], 0);
+    wait_until_held();
+    static struct number lazy[3];
+    submit_lazy(rig, &lazy[0], LATER);
+    submit(rig, &many[1], 1);
+    submit_lazy(rig, &lazy[1], LATER + 1);
+    disk_faults.hold = false;
+    wait_for(rig, 2);
+    assert_in_order(rig, 2);
+    submit_lazy(rig, &lazy[2], LATER + 2);
+    go_on_while_it_fails(rig, &lazy[0]);
+    assert_int_equal(lazy[2].worked, 0); // it relies on the others
+    assert_true(status_of(rig).failing);
+    assert_false(status_of(rig).unwritable);
+    assert_later(rig, 3);
+    close_disk(rig);
+    assert_int_equal(ask(rig->path, "SELECT count(*) FROM number WHERE value >= 1000000"), 3);
+}
+
+static bool fail_and_fill_the_disk(struct sqlite3 *db, void *arg)
+{
+    struct number *number = arg;
+    if (number->worked++ > 0)
+        return run_sql(db, "INSERT INTO number (value) SELECT count(*) + 100 FROM number");
+    disk_faults.fail = SQLITE_FULL;
+    return refuse(db);
+}
+
+// It may rely on that, though it does not hold up what comes after it.
+static void a_lazy_job_waits_for_what_was_submitted_before_it(void **state)
+{
+    struct rig *rig = *state;
+    open_disk(rig);
+    hold_disk();
+    submit(rig, &many[0], 0);
+    wait_until_held();
+    static struct number lazy;
+    submit(rig, &many[1], 1);
+    lazy = (struct number){.rig = rig, .value = 2};
+    disk_submit_lazy(rig->disk, fail_and_fill_the_disk, told, &lazy);
+    disk_faults.hold = false;
+    wait_for(rig, 1);
+    wait_until_tried(&many[1], 4);
+    assert_int_equal(lazy.worked, 1);
+    assert_true(status_of(rig).unwritable);
+    disk_faults_clear();
+    wait_for(rig, 3);
+    assert_in_order(rig, 3);
+    assert_false(status_of(rig).unwritable);
+    close_disk(rig);
+    assert_int_equal(ask(rig->path, "SELECT max(value) FROM number"), 102);
+}
+
+static void what_cannot_be_read_holds_up_nothing_else(void **state)
+{
+    struct rig *rig = *state;
+    open_disk(rig);
+    impossible = true;
+    static struct number read, other;
+    submit_read(rig, &read, LATER);
+    go_on_while_it_fails(rig, &read);
+    assert_true(status_of(rig).failing);
+    assert_true(status_of(rig).unreadable);
+    assert_false(status_of(rig).unwritable);
+    submit_read(rig, &other, LATER + 1);
+    go_on_while_it_fails(rig, &other);
+    assert_later(rig, 2);
+    assert_false(status_of(rig).unreadable);
+}
+
+static void what_is_lazy_does_not_hold_up_the_end(void **state)
+{
+    struct rig *rig = *state;
+    open_disk(rig);
+    impossible = true;
+    static struct number lazy, read;
+    submit_lazy(rig, &lazy, LATER);
+    submit_read(rig, &read, LATER);
+    wait_until_tried(&lazy, 2);
+    submit(rig, &many[0], 0);
+    submit(rig, &many[1], 1);
+    close_disk(rig);
+    impossible = false;
+    assert_int_equal(ask(rig->path, "SELECT count(*) FROM number"), 2);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -280,6 +471,10 @@ int main(void)
         TEST(a_job_that_fails_undoes_its_group),
         TEST(a_disk_that_fails_does_not_hold_up_the_end),
         TEST(a_disk_that_hangs_does_not_hold_up_the_end),
+        TEST(a_lazy_job_holds_up_nothing_else),
+        TEST(a_lazy_job_waits_for_what_was_submitted_before_it),
+        TEST(what_cannot_be_read_holds_up_nothing_else),
+        TEST(what_is_lazy_does_not_hold_up_the_end),
     };
     log_init(LOG_LEVEL_INFO);
     disk_faults_install();

@@ -98,26 +98,6 @@ static void a_long_line_is_cut(void **state)
     assert_string_equal(end, "\n<6>next\n");
 }
 
-static void levels_have_names(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *name;
-        enum log_level level;
-    } cases[] = {{"error", LOG_LEVEL_ERROR},
-                 {"warning", LOG_LEVEL_WARN},
-                 {"info", LOG_LEVEL_INFO},
-                 {"debug", LOG_LEVEL_DEBUG}};
-    enum log_level level = LOG_LEVEL_DEBUG;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        assert_true(log_level_parse(cases[i].name, &level));
-        assert_int_equal(level, cases[i].level);
-    }
-    assert_false(log_level_parse("Info", &level));
-    assert_false(log_level_parse("", &level));
-    assert_int_equal(level, LOG_LEVEL_DEBUG);
-}
-
 static void repeated_lines_are_held_back(void **state)
 {
     (void)state;
@@ -168,7 +148,6 @@ int main(void)
         cmocka_unit_test(elsewhere_lines_have_a_time),
         cmocka_unit_test(a_stranger_makes_no_line),
         cmocka_unit_test(a_long_line_is_cut),
-        cmocka_unit_test(levels_have_names),
         cmocka_unit_test(repeated_lines_are_held_back),
         cmocka_unit_test(what_was_held_back_is_said_where_there_is_any),
         cmocka_unit_test(causes_do_not_hide_each_other),

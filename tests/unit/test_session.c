@@ -3,18 +3,6 @@
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-static int set_up(void **state)
-{
-    *state = rig_new(false);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    rig_free(*state);
-    return 0;
-}
-
 // ---- the table ----
 
 static void sessions_are_found(void **state)
@@ -87,7 +75,7 @@ static void identifiers_count_from_one(void **state)
 {
     struct rig *rig = *state;
     struct peer peer = peer_make(3);
-    rig_subscribe(rig_connect(rig, &peer, "client", 0), "#", 2, 0);
+    rig_join(rig, &peer, "client", 0, "#", 2);
     rig_publish(rig, "t", "a", 1);
     rig_publish(rig, "t", "b", 2);
     rig_publish(rig, "t", "c", 0);
@@ -107,8 +95,7 @@ static void identifiers_in_use_are_not_given_again(void **state)
     struct rig *rig = *state;
     struct peer peer = peer_make(10);
     peer.silent = true;
-    struct session *session = rig_connect(rig, &peer, "client", 0);
-    rig_subscribe(session, "#", 1, 0);
+    struct session *session = rig_join(rig, &peer, "client", 0, "#", 1);
     for (unsigned i = 1; i <= 65535; i++) {
         rig_publish(rig, "t", "x", 1);
         if (i != 1 && i != 2 && i != 5)
@@ -128,10 +115,8 @@ static void order_is_kept_through_queueing(void **state)
 {
     struct rig *rig = *state;
     struct peer peer = peer_make(2);
-    struct session *session = rig_connect(rig, &peer, "client", 100);
-    rig_subscribe(session, "#", 1, 0);
-    for (const char *payload = "abcdef"; *payload; payload++)
-        rig_publish(rig, "t", (char[]){*payload, 0}, 1);
+    struct session *session = rig_join(rig, &peer, "client", 100, "#", 1);
+    rig_publish_each(rig, "t", "abcdef");
     assert_seen(&peer, "1#1 t a; 1#2 t b");
     peer.blocked = true;
     rig_ack(&peer, PACKET_PUBACK, 1);
@@ -151,11 +136,9 @@ static void an_acknowledgement_from_within_is_taken(void **state)
 {
     struct rig *rig = *state;
     struct peer peer = peer_make(1);
-    struct session *session = rig_connect(rig, &peer, "client", 100);
-    rig_subscribe(session, "#", 1, 0);
+    struct session *session = rig_join(rig, &peer, "client", 100, "#", 1);
     session_detach(session);
-    for (const char *payload = "abcdefghijkl"; *payload; payload++)
-        rig_publish(rig, "t", (char[]){*payload, 0}, 1);
+    rig_publish_each(rig, "t", "abcdefghijkl");
     peer.eager = true;
     rig_connect(rig, &peer, "client", 100);
     assert_int_equal(peer.count, 12);
@@ -217,7 +200,7 @@ static enum session_ack play(struct rig *rig, struct peer *peer, char step)
 static void play_exchange(struct rig *rig, size_t i)
 {
     struct peer peer = peer_make(10);
-    rig_subscribe(rig_connect(rig, &peer, "client", 100), "#", 2, 0);
+    rig_join(rig, &peer, "client", 100, "#", 2);
     enum session_ack last = SESSION_ACK_OK;
     for (const char *step = exchanges[i].script; *step; step++)
         last = play(rig, &peer, *step);
@@ -239,8 +222,7 @@ static void what_is_unacknowledged_comes_again_in_order(void **state)
 {
     struct rig *rig = *state;
     struct peer peer = peer_make(4);
-    struct session *session = rig_connect(rig, &peer, "client", 100);
-    rig_subscribe(session, "#", 2, 0);
+    struct session *session = rig_join(rig, &peer, "client", 100, "#", 2);
     rig_publish(rig, "t", "a", 1);
     rig_publish(rig, "t", "b", 2);
     rig_publish(rig, "t", "c", 2);
@@ -267,8 +249,7 @@ static void a_slow_reader_loses_qos_0_alone(void **state)
 {
     struct rig *rig = *state;
     struct peer peer = peer_make(10);
-    struct session *session = rig_connect(rig, &peer, "client", 0);
-    rig_subscribe(session, "#", 1, 0);
+    struct session *session = rig_join(rig, &peer, "client", 0, "#", 1);
     peer.blocked = true;
     rig_publish(rig, "t", "a", 0);
     rig_publish(rig, "t", "b", 1);
@@ -283,8 +264,7 @@ static void qos_0_is_not_kept_for_the_absent(void **state)
 {
     struct rig *rig = *state;
     struct peer peer = peer_make(10);
-    struct session *session = rig_connect(rig, &peer, "client", 100);
-    rig_subscribe(session, "#", 2, 0);
+    struct session *session = rig_join(rig, &peer, "client", 100, "#", 2);
     session_detach(session);
     rig_publish(rig, "t", "a", 0);
     rig_publish(rig, "t", "b", 1);
@@ -299,8 +279,7 @@ static void what_is_too_large_counts_as_sent(void **state)
     struct rig *rig = *state;
     struct peer peer = peer_make(1);
     peer.largest = 3;
-    struct session *session = rig_connect(rig, &peer, "client", 100);
-    rig_subscribe(session, "#", 2, 0);
+    struct session *session = rig_join(rig, &peer, "client", 100, "#", 2);
     rig_publish(rig, "t", "four", 1);
     rig_publish(rig, "t", "four", 2);
     rig_publish(rig, "t", "four", 0);
@@ -314,8 +293,7 @@ static void a_full_queue_refuses_the_newest(void **state)
     struct rig *rig = *state;
     struct peer peer = peer_make(1);
     rig->sessions->limits.queued_messages = 2;
-    struct session *session = rig_connect(rig, &peer, "client", 100);
-    rig_subscribe(session, "#", 1, 0);
+    struct session *session = rig_join(rig, &peer, "client", 100, "#", 1);
     for (unsigned i = 0; i < 3; i++) // one is in flight, two wait
         assert_int_equal(rig_publish(rig, "t", "a", 1).refused, 0);
     assert_int_equal(rig_publish(rig, "t", "b", 1).refused, 1);
@@ -334,8 +312,7 @@ static void bytes_and_memory_are_bounds_too(void **state)
     struct rig *rig = *state;
     struct peer peer = peer_make(1);
     rig->sessions->limits.queued_bytes = 3000;
-    struct session *session = rig_connect(rig, &peer, "client", 100);
-    rig_subscribe(session, "#", 1, 0);
+    struct session *session = rig_join(rig, &peer, "client", 100, "#", 1);
     session_detach(session);
     char large[2001] = "";
     memset(large, 'x', sizeof large - 1);
@@ -359,7 +336,7 @@ static void one_message_may_be_larger_than_the_queue(void **state)
     struct rig *rig = *state;
     struct peer peer = peer_make(1);
     rig->sessions->limits.queued_bytes = 10;
-    rig_subscribe(rig_connect(rig, &peer, "client", 0), "#", 1, 0);
+    rig_join(rig, &peer, "client", 0, "#", 1);
     assert_int_equal(rig_publish(rig, "t", "longer than ten bytes", 1).refused, 0);
     assert_seen(&peer, "1#1 t longer than ten bytes");
 }
@@ -369,18 +346,12 @@ static void what_has_expired_is_not_sent(void **state)
 {
     struct rig *rig = *state;
     struct peer peer = peer_make(1);
-    struct session *session = rig_connect(rig, &peer, "client", 100);
-    rig_subscribe(session, "#", 1, 0);
+    rig_join(rig, &peer, "client", 100, "#", 1);
     rig_publish(rig, "t", "a", 1);
-    struct publication *soon = rig_message(rig, "t", "soon", 1);
-    soon->expires_ms = loop_now_ms() + 200;
-    rig_send(rig, soon);
+    rig_publish_expiring(rig, "t", "soon", 1, 200);
     rig_publish(rig, "t", "b", 1);
-    struct publication *past = rig_message(rig, "t", "past", 0);
-    past->expires_ms = loop_now_ms();
-    rig_send(rig, past);
-    int64_t end = loop_now_ms() + 200;
-    rig_wait(rig, loop_now_ms() >= end);
+    rig_publish_expiring(rig, "t", "past", 0, 0);
+    rig_pass(rig, 200);
     assert_int_equal(rig->sessions->counters.dropped_expired, 1);
     assert_seen(&peer, "1#1 t a");
     rig_ack(&peer, PACKET_PUBACK, 1);
@@ -393,15 +364,11 @@ static void what_has_been_sent_does_not_expire(void **state)
 {
     struct rig *rig = *state;
     struct peer peer = peer_make(1);
-    struct session *session = rig_connect(rig, &peer, "client", 100);
-    rig_subscribe(session, "#", 2, 0);
-    struct publication *soon = rig_message(rig, "t", "soon", 2);
-    soon->expires_ms = loop_now_ms() + 200;
-    rig_send(rig, soon);
+    struct session *session = rig_join(rig, &peer, "client", 100, "#", 2);
+    rig_publish_expiring(rig, "t", "soon", 2, 200);
     assert_seen(&peer, "2#1 t soon");
     session_detach(session);
-    int64_t end = loop_now_ms() + 200;
-    rig_wait(rig, loop_now_ms() >= end);
+    rig_pass(rig, 200);
     rig_connect(rig, &peer, "client", 100);
     assert_seen(&peer, "2#1 t soon dup");
 }
@@ -413,8 +380,7 @@ static void an_idle_session_is_small(void **state)
     struct rig *rig = *state;
     struct peer peer = peer_make(100);
     size_t before = rig->budget.used;
-    struct session *session = rig_connect(rig, &peer, "client", 0);
-    rig_subscribe(session, "sensors/altimeter/1", 1, 0);
+    struct session *session = rig_join(rig, &peer, "client", 0, "sensors/altimeter/1", 1);
     size_t idle = rig->budget.used;
     assert_true(idle - before < 400);
     for (unsigned i = 0; i < 50; i++)
@@ -431,7 +397,7 @@ static void an_idle_session_is_small(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, rig_set_up, rig_tear_down)
     const struct CMUnitTest tests[] = {
         TEST(sessions_are_found),
         TEST(a_session_ends_with_its_connection_or_later),

@@ -6,18 +6,6 @@
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-static int set_up(void **state)
-{
-    *state = rig_new(false);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    rig_free(*state);
-    return 0;
-}
-
 static uint8_t subscribe_with(struct session *session, const struct packet_filter *options)
 {
     bool is_new;
@@ -35,7 +23,7 @@ static void the_lower_qos_counts(void **state)
     for (uint8_t published = 0; published <= 2; published++) {
         for (uint8_t granted = 0; granted <= 2; granted++) {
             struct peer peer = peer_make(10);
-            rig_subscribe(rig_connect(rig, &peer, "client", 0), "t", granted, 0);
+            rig_join(rig, &peer, "client", 0, "t", granted);
             struct routed routed = rig_publish(rig, "t", "x", published);
             assert_int_equal(routed.matched, 1);
             assert_false(routed.stored);
@@ -59,7 +47,7 @@ static void a_session_gets_one_copy(void **state)
     rig_subscribe(session, "a/b", 1, 0);
     rig_subscribe(session, "+/b", 1, 9);
     rig_subscribe(session, "c", 1, 10);
-    rig_subscribe(rig_connect(rig, &other, "other", 0), "#", 1, 0);
+    rig_join(rig, &other, "other", 0, "#", 1);
     assert_int_equal(rig_publish(rig, "a/b", "x", 2).matched, 5);
     assert_true(strncmp(peer.seen, "2#1 a/b x ", 10) == 0);
     assert_non_null(strstr(peer.seen, " 7"));
@@ -76,9 +64,8 @@ static void the_retain_flag_is_for_those_who_ask(void **state)
 {
     struct rig *rig = *state;
     struct peer plain = peer_make(10), as_published = peer_make(10);
-    rig_subscribe(rig_connect(rig, &plain, "plain", 0), "#", 1, 0);
-    struct session *session = rig_connect(rig, &as_published, "as-published", 0);
-    rig_subscribe(session, "t", 1, 0);
+    rig_join(rig, &plain, "plain", 0, "#", 1);
+    struct session *session = rig_join(rig, &as_published, "as-published", 0, "t", 1);
     struct packet_filter options = {.filter = bytes_of("#"), .qos = 1, .retain_as_published = true};
     subscribe_with(session, &options);
     rig_retain(rig, "t", "x", 1);
@@ -133,8 +120,7 @@ static void unsubscribing_leaves_what_is_in_flight(void **state)
 {
     struct rig *rig = *state;
     struct peer peer = peer_make(1);
-    struct session *session = rig_connect(rig, &peer, "client", 0);
-    rig_subscribe(session, "a", 2, 0);
+    struct session *session = rig_join(rig, &peer, "client", 0, "a", 2);
     rig_subscribe(session, "a/b", 2, 0);
     rig_publish(rig, "a", "x", 2);
     rig_publish(rig, "a", "y", 1);
@@ -227,7 +213,7 @@ static void a_group_shares_in_turn(void **state)
         peers[i] = peer_make(10);
         rig_subscribe(rig_connect(rig, &peers[i], name, 0), "$share/g/t/#", 1, i);
     }
-    rig_subscribe(rig_connect(rig, &outside, "outside", 0), "t/#", 1, 0);
+    rig_join(rig, &outside, "outside", 0, "t/#", 1);
     rig_subscribe(outside.session, "$share/h/t/+", 1, 4);
     for (const char *payload = "123456"; *payload; payload++)
         assert_int_equal(rig_publish(rig, "t/x", (char[]){*payload, 0}, 1).matched, 3);
@@ -241,12 +227,11 @@ static void a_group_prefers_those_who_read(void **state)
 {
     struct rig *rig = *state;
     struct peer a = peer_make(1), b = peer_make(10), away = peer_make(10);
-    rig_subscribe(rig_connect(rig, &a, "a", 0), "$share/g/t", 1, 0);
-    rig_subscribe(rig_connect(rig, &b, "b", 0), "$share/g/t", 1, 0);
-    rig_subscribe(rig_connect(rig, &away, "away", 100), "$share/g/t", 1, 0);
+    rig_join(rig, &a, "a", 0, "$share/g/t", 1);
+    rig_join(rig, &b, "b", 0, "$share/g/t", 1);
+    rig_join(rig, &away, "away", 100, "$share/g/t", 1);
     session_detach(away.session);
-    for (const char *payload = "123"; *payload; payload++)
-        rig_publish(rig, "t", (char[]){*payload, 0}, 1);
+    rig_publish_each(rig, "t", "123");
     assert_seen(&a, "1#1 t 1"); // its window is full
     assert_seen(&b, "1#1 t 2; 1#2 t 3");
     b.blocked = true;
@@ -268,15 +253,13 @@ static void a_group_of_nobody_keeps_nothing(void **state)
 {
     struct rig *rig = *state;
     struct peer peer = peer_make(10);
-    struct session *session = rig_connect(rig, &peer, "client", 100);
-    rig_subscribe(session, "$share/g/t", 1, 0);
+    struct session *session = rig_join(rig, &peer, "client", 100, "$share/g/t", 1);
     assert_true(sessions_want(rig->sessions, bytes_of("t")));
     rig_publish(rig, "t", "x", 1);
     session_end(session); // [MQTT-4.8.2-5]
     assert_false(sessions_want(rig->sessions, bytes_of("t")));
     assert_int_equal(rig_publish(rig, "t", "y", 1).matched, 0);
-    session = rig_connect(rig, &peer, "client", 100);
-    rig_subscribe(session, "$share/g/t", 1, 0);
+    session = rig_join(rig, &peer, "client", 100, "$share/g/t", 1);
     assert_seen(&peer, "1#1 t x");
     assert_true(session_unsubscribe(session, bytes_of("$share/g/t")));
     assert_int_equal(rig_publish(rig, "t", "z", 1).matched, 0);
@@ -287,8 +270,8 @@ static void a_group_passes_over_a_full_queue(void **state)
     struct rig *rig = *state;
     rig->sessions->limits.queued_messages = 1;
     struct peer a = peer_make(10), b = peer_make(10);
-    rig_subscribe(rig_connect(rig, &a, "a", 100), "$share/g/t", 1, 0);
-    rig_subscribe(rig_connect(rig, &b, "b", 100), "$share/g/t", 1, 0);
+    rig_join(rig, &a, "a", 100, "$share/g/t", 1);
+    rig_join(rig, &b, "b", 100, "$share/g/t", 1);
     rig_subscribe(a.session, "only-a", 1, 0);
     session_detach(a.session);
     session_detach(b.session);
@@ -304,7 +287,7 @@ static void no_retained_message_for_a_group(void **state)
     struct peer peer = peer_make(10);
     rig_retain(rig, "t", "x", 1);
     rig_retain(rig, "$share/g/t", "not that either", 1);
-    rig_subscribe(rig_connect(rig, &peer, "client", 0), "$share/g/t", 1, 0);
+    rig_join(rig, &peer, "client", 0, "$share/g/t", 1);
     assert_seen(&peer, "");
 }
 
@@ -367,7 +350,7 @@ static void an_expired_retained_message_is_gone(void **state)
     int64_t end = message->expires_ms;
     rig_send(rig, message);
     rig_wait(rig, loop_now_ms() >= end);
-    rig_subscribe(rig_connect(rig, &peer, "client", 0), "t", 1, 0);
+    rig_join(rig, &peer, "client", 0, "t", 1);
     assert_seen(&peer, "");
     assert_int_equal(retained_count(rig->sessions->retained), 0);
 }
@@ -452,14 +435,6 @@ static void snapshots_of_qos_0_end_with_the_connection(void **state)
 
 // ---- wills ----
 
-static void leave_a_will(struct rig *rig, struct session *session, const char *topic,
-                         uint32_t delay)
-{
-    struct publication *will = rig_message(rig, topic, "bye", 1);
-    session_set_will(session, will, delay);
-    publication_release(will);
-}
-
 // [MQTT-3.1.2-8], [MQTT-3.1.2-10]
 static void a_will_is_published_at_the_end(void **state)
 {
@@ -479,11 +454,11 @@ static void a_will_is_published_at_the_end(void **state)
     };
     struct rig *rig = *state;
     struct peer watch = peer_make(10), peer = peer_make(10);
-    rig_subscribe(rig_connect(rig, &watch, "watch", 0), "will/#", 1, 0);
+    rig_join(rig, &watch, "watch", 0, "will/#", 1);
     watch.eager = true;
     for (size_t i = 0; i < COUNT(cases); i++) {
         struct session *session = rig_connect(rig, &peer, "client", cases[i].expiry);
-        leave_a_will(rig, session, "will/client", cases[i].delay);
+        rig_leave_will(rig, session, "will/client", cases[i].delay);
         if (cases[i].dropped)
             session_drop_will(session);
         watch.count = 0;
@@ -510,15 +485,13 @@ static void a_will_is_a_message_like_others(void **state)
 {
     struct rig *rig = *state;
     struct peer watch = peer_make(10), peer = peer_make(10);
-    rig_subscribe(rig_connect(rig, &watch, "watch", 0), "#", 2, 0);
-    struct session *session = rig_connect(rig, &peer, "client", 0);
-    rig_subscribe(session, "#", 2, 0);
+    rig_join(rig, &watch, "watch", 0, "#", 2);
+    struct session *session = rig_join(rig, &peer, "client", 0, "#", 2);
     struct publication *will = rig_message(rig, "will", "", 2);
     will->expires_ms = loop_now_ms() + 1000;
     session_set_will(session, will, 0);
     publication_release(will);
-    int64_t end = loop_now_ms() + 50;
-    rig_wait(rig, loop_now_ms() >= end);
+    rig_pass(rig, 50);
     int64_t before_ms = loop_now_ms();
     session_detach(session);
     assert_seen(&watch, "2#1 will ");
@@ -534,7 +507,7 @@ static void a_group_does_not_ask_the_dead(void **state)
     struct peer peer = peer_make(10);
     struct session *dead = rig_connect(rig, &peer, "dead", 100),
                    *away = rig_connect(rig, &peer, "away", 100);
-    leave_a_will(rig, dead, "will", 50);
+    rig_leave_will(rig, dead, "will", 50);
     rig_subscribe(dead, "$share/g/#", 1, 0);
     rig_subscribe(away, "$share/g/#", 1, 0);
     session_detach(dead);
@@ -548,14 +521,14 @@ static void the_last_will_counts_and_the_acl_applies(void **state)
     struct rig *rig = *state;
     struct peer watch = peer_make(10), peer = peer_make(10);
     struct acl *acl = acl_of("topic read #\ntopic write will/open\n");
-    rig_subscribe(rig_connect(rig, &watch, "watch", 0), "#", 1, 0);
+    rig_join(rig, &watch, "watch", 0, "#", 1);
     rig->sessions->acl = acl;
     struct session *session = rig_connect(rig, &peer, "client", 0);
-    leave_a_will(rig, session, "will/secret", 0);
+    rig_leave_will(rig, session, "will/secret", 0);
     session_detach(session);
     session = rig_connect(rig, &peer, "client", 0);
-    leave_a_will(rig, session, "will/first", 0);
-    leave_a_will(rig, session, "will/open", 0);
+    rig_leave_will(rig, session, "will/first", 0);
+    rig_leave_will(rig, session, "will/open", 0);
     session_detach(session);
     assert_seen(&watch, "1#1 will/open bye");
     rig->sessions->acl = NULL;
@@ -564,7 +537,7 @@ static void the_last_will_counts_and_the_acl_applies(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, rig_set_up, rig_tear_down)
     const struct CMUnitTest tests[] = {
         TEST(the_lower_qos_counts),
         TEST(a_session_gets_one_copy),

@@ -4,30 +4,11 @@
 #include "broker/incoming.h"
 #include "broker/retained.h"
 
-static int set_up(void **state)
-{
-    *state = rig_new(true);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    rig_free(*state);
-    return 0;
-}
-
 static void again(struct rig *rig, bool crash)
 {
     if (crash)
         rig_settle(rig);
     (crash ? rig_crash : rig_restart)(rig);
-}
-
-static void set_will(struct rig *rig, struct session *session, const char *topic, uint32_t delay)
-{
-    struct publication *will = rig_message(rig, topic, "bye", 1);
-    session_set_will(session, will, delay);
-    publication_release(will);
 }
 
 // Each story twice: after a clean end of the process, and after a crash.
@@ -142,13 +123,12 @@ static void deliveries_come_back(struct rig *rig, bool crash)
 static void what_was_in_flight_is_a_duplicate(struct rig *rig, bool crash)
 {
     struct peer peer = peer_make(10), other = peer_make(10);
-    struct session *session = rig_connect(rig, &peer, "client", 1000);
-    rig_subscribe(session, "#", 2, 0);
+    struct session *session = rig_join(rig, &peer, "client", 1000, "#", 2);
     session_detach(session);
     rig_publish(rig, "t", "a", 1);
     rig_connect(rig, &peer, "client", 1000);
     rig_publish(rig, "t", "b", 2);
-    rig_subscribe(rig_connect(rig, &other, "other", 1000), "t", 1, 0);
+    rig_join(rig, &other, "other", 1000, "t", 1);
     rig_publish(rig, "t", "o", 1);
     rig_settle(rig);
     assert_seen(&peer, "1#1 t a; 2#2 t b; 1#3 t o");
@@ -168,19 +148,15 @@ static void what_was_in_flight_is_a_duplicate(struct rig *rig, bool crash)
 static void what_was_sent_does_not_expire(struct rig *rig, bool crash)
 {
     struct peer peer = peer_make(10);
-    struct session *session = rig_connect(rig, &peer, "client", 1000);
-    rig_subscribe(session, "#", 2, 0);
+    struct session *session = rig_join(rig, &peer, "client", 1000, "#", 2);
     for (unsigned i = 0; i < 2; i++) {
-        struct publication *soon = rig_message(rig, "t", i ? "unsent" : "sent", 2);
-        soon->expires_ms = loop_now_ms() + 2000;
-        rig_send(rig, soon);
+        rig_publish_expiring(rig, "t", i ? "unsent" : "sent", 2, 2000);
         rig_settle(rig);
         if (i == 0)
             session_detach(session);
     }
     assert_seen(&peer, "2#1 t sent");
-    int64_t end = loop_now_ms() + 2000;
-    rig_wait(rig, loop_now_ms() > end);
+    rig_pass(rig, 2000);
     again(rig, crash);
     rig_connect(rig, &peer, "client", 1000);
     assert_seen(&peer, "2#1 t sent dup");
@@ -202,7 +178,7 @@ static void retained_messages_come_back(struct rig *rig, bool crash)
     again(rig, crash);
 
     assert_int_equal(retained_count(rig->sessions->retained), 2);
-    rig_subscribe(rig_connect(rig, &peer, "client", 0), "#", 2, 0);
+    rig_join(rig, &peer, "client", 0, "#", 2);
     assert_seen(&peer, "2#1 t/1 second retain; 0#0 t/3 soon retain");
 }
 
@@ -224,18 +200,17 @@ static void incoming_exchanges_come_back(struct rig *rig, bool crash)
 static void wills_come_true(struct rig *rig, bool crash)
 {
     struct peer watch = peer_make(10), peer = peer_make(10);
-    struct session *session = rig_connect(rig, &watch, "watch", 1000);
-    rig_subscribe(session, "#", 1, 0);
+    struct session *session = rig_join(rig, &watch, "watch", 1000, "#", 1);
     session_detach(session);
-    set_will(rig, rig_connect(rig, &peer, "ends", 0), "will/ends", 1000);
-    set_will(rig, rig_connect(rig, &peer, "no-delay", 1000), "will/no-delay", 0);
-    set_will(rig, rig_connect(rig, &peer, "delay", 1000), "will/delay", 1);
-    set_will(rig, rig_connect(rig, &peer, "back", 1000), "will/back", 1000);
+    rig_leave_will(rig, rig_connect(rig, &peer, "ends", 0), "will/ends", 1000);
+    rig_leave_will(rig, rig_connect(rig, &peer, "no-delay", 1000), "will/no-delay", 0);
+    rig_leave_will(rig, rig_connect(rig, &peer, "delay", 1000), "will/delay", 1);
+    rig_leave_will(rig, rig_connect(rig, &peer, "back", 1000), "will/back", 1000);
     session = rig_connect(rig, &peer, "good-bye", 0);
-    set_will(rig, session, "will/good-bye", 0);
+    rig_leave_will(rig, session, "will/good-bye", 0);
     session_drop_will(session);
     session = rig_connect(rig, &peer, "published", 1000);
-    set_will(rig, session, "will/published", 0);
+    rig_leave_will(rig, session, "will/published", 0);
     session_detach(session);
     again(rig, crash);
 
@@ -263,12 +238,11 @@ static void expiry_goes_on(struct rig *rig, bool crash)
 {
     enum { OVER = 8 };
     struct peer watch = peer_make(OVER), peer = peer_make(10);
-    struct session *session = rig_connect(rig, &watch, "watch", 1000);
-    rig_subscribe(session, "$share/g/#", 1, 0);
+    struct session *session = rig_join(rig, &watch, "watch", 1000, "$share/g/#", 1);
     session_detach(session);
     for (char i = 0; i < OVER; i++) {
         session = rig_connect(rig, &peer, (char[]){(char)('a' + i), 0}, 1);
-        set_will(rig, session, "will", 1000);
+        rig_leave_will(rig, session, "will", 1000);
         rig_subscribe(session, "$share/g/#", 1, 0);
         session_detach(session);
     }
@@ -295,12 +269,10 @@ static void expiry_goes_on(struct rig *rig, bool crash)
 static void a_new_session_is_another(struct rig *rig, bool crash)
 {
     struct peer peer = peer_make(10);
-    struct session *session = rig_connect(rig, &peer, "client", 1000);
-    rig_subscribe(session, "#", 1, 0);
+    struct session *session = rig_join(rig, &peer, "client", 1000, "#", 1);
     rig_publish(rig, "t", "a", 1);
     session_end(session);
-    session = rig_connect(rig, &peer, "client", 1000);
-    rig_subscribe(session, "t", 1, 0);
+    session = rig_join(rig, &peer, "client", 1000, "t", 1);
     rig_publish(rig, "t", "b", 1);
     again(rig, crash);
     session = rig_find(rig, "client");
@@ -325,8 +297,8 @@ static void qos_2_waits_for_the_file(void **state)
 {
     struct rig *rig = *state;
     struct peer durable = peer_make(10), other = peer_make(10);
-    rig_subscribe(rig_connect(rig, &durable, "durable", 1000), "#", 2, 0);
-    rig_subscribe(rig_connect(rig, &other, "other", 0), "#", 2, 0);
+    rig_join(rig, &durable, "durable", 1000, "#", 2);
+    rig_join(rig, &other, "other", 0, "#", 2);
     assert_true(rig_publish(rig, "t", "a", 1).stored);
     assert_true(rig_publish(rig, "t", "b", 2).stored);
     rig_publish(rig, "t", "c", 1); // not before b
@@ -349,8 +321,7 @@ static void a_connection_may_end_while_it_waits(void **state)
 {
     struct rig *rig = *state;
     struct peer peer = peer_make(10);
-    struct session *session = rig_connect(rig, &peer, "client", 1000);
-    rig_subscribe(session, "#", 2, 0);
+    struct session *session = rig_join(rig, &peer, "client", 1000, "#", 2);
     rig_publish(rig, "t", "a", 2);
     session_detach(session);
     rig_connect(rig, &peer, "client", 1000);
@@ -369,8 +340,7 @@ static void a_session_may_end_while_it_waits(void **state)
 {
     struct rig *rig = *state;
     struct peer peer = peer_make(10);
-    struct session *session = rig_connect(rig, &peer, "client", 1000);
-    rig_subscribe(session, "#", 2, 0);
+    struct session *session = rig_join(rig, &peer, "client", 1000, "#", 2);
     rig_publish(rig, "t", "a", 2);
     session_end(session);
     session = rig_connect(rig, &peer, "client", 1000);
@@ -384,8 +354,7 @@ static void nothing_is_stored_for_a_session_of_its_connection(void **state)
     struct rig *rig = *state;
     struct peer peer = peer_make(10);
     rig_settle(rig);
-    struct session *session = rig_connect(rig, &peer, "client", 0);
-    rig_subscribe(session, "#", 2, 0);
+    struct session *session = rig_join(rig, &peer, "client", 0, "#", 2);
     assert_false(rig_publish(rig, "t", "a", 2).stored);
     rig_ack(&peer, PACKET_PUBREC, 1);
     rig_ack(&peer, PACKET_PUBCOMP, 1);
@@ -395,7 +364,7 @@ static void nothing_is_stored_for_a_session_of_its_connection(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, rig_set_up_durable, rig_tear_down)
 #define BOTH(name) TEST(name##_after_an_end), TEST(name##_after_a_crash)
     const struct CMUnitTest tests[] = {
         BOTH(sessions_come_back),

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 
 #include "base/log.h"
+#include "spool/spool_file_internal.h"
 #include "spool_file_rig.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -81,7 +82,7 @@ static void what_is_there_is_read_while_the_disk_fails(void **state)
     read_after(rig, 0, READ_MAX, SIZE_MAX);
     assert_int_equal(rig->read_count, 3);
     assert_false(rig->all);
-    spool_file_delete(rig->file, 3, 3);
+    spool_file_delete(rig->file, 3);
     read_after(rig, 1, 1, SIZE_MAX);
     assert_int_equal(rig->entries[0].number, 2);
     begin_read(rig, 3, READ_MAX, SIZE_MAX); // there is nothing else yet
@@ -94,6 +95,25 @@ static void what_is_there_is_read_while_the_disk_fails(void **state)
         loop_run(rig->loop);
     assert_int_equal(rig->entries[rig->read_count - 1].number, 4);
     assert_true(rig->all);
+}
+
+// It waits for what cannot be written.
+static void a_reading_that_waits_can_be_given_up(void **state)
+{
+    struct rig *rig = *state;
+    open_file(rig);
+    disk_faults.fail = SQLITE_FULL;
+    put(rig, 1);
+    wait_until_failing(rig);
+    begin_read(rig, 0, READ_MAX, SIZE_MAX);
+    for (int64_t began = loop_now_ms(); loop_now_ms() < began + 50;)
+        event_base_loop(loop_base(rig->loop), EVLOOP_NONBLOCK);
+    spool_file_read_no_more(rig->file);
+    disk_faults_clear();
+    wait_durable(rig, 1);
+    assert_true(rig->reading); // it has not been told
+    assert_int_equal(rig->read_count, 0);
+    assert_entries(rig, 1, 1);
 }
 
 // One call after the other fails once.
@@ -112,7 +132,7 @@ static void any_call_may_fail(void **state)
             wait_durable(rig, i);
         }
         assert_int_equal(spool_file_resolve(rig->file, doubt, true), 1);
-        spool_file_delete(rig->file, 5, 5);
+        spool_file_delete(rig->file, 5);
         settle(rig);
         disk_faults_clear();
         do
@@ -127,6 +147,41 @@ static void any_call_may_fail(void **state)
         close_file(rig);
         assert_int_equal(unlink(rig->path), 0);
     }
+}
+
+static int refuse_to_shrink(void *arg, int action, const char *what, const char *value,
+                            const char *database, const char *trigger)
+{
+    (void)value, (void)database, (void)trigger;
+    unsigned *refused = arg;
+    if (action != SQLITE_PRAGMA || strcmp(what, "incremental_vacuum") != 0)
+        return SQLITE_OK;
+    ++*refused;
+    return SQLITE_DENY;
+}
+
+static void fill_and_empty(struct rig *rig, int64_t first, int64_t last)
+{
+    for (int64_t i = first; i <= last; i++)
+        put_sized(rig, i, 3000, 0);
+    wait_durable(rig, last);
+    spool_file_delete(rig->file, last);
+    do
+        settle(rig);
+    while (rig->file->count > 0 || rig->file->shrinking);
+}
+
+static void where_it_does_not_get_smaller_it_is_used_all_the_same(void **state)
+{
+    struct rig *rig = *state;
+    unsigned refused = 0;
+    open_file(rig);
+    sqlite3_set_authorizer(disk_database(rig->file->disk), refuse_to_shrink, &refused);
+    fill_and_empty(rig, 1, 700);
+    assert_int_equal(refused, 1);
+    assert_false(status_of(rig).failing);
+    fill_and_empty(rig, 701, 1400);
+    assert_int_equal(refused, 2);
 }
 
 // They are stored elsewhere, whatever the disk can be told.
@@ -205,7 +260,7 @@ static void put_until_dead(struct rig *rig, int fd)
         wait_durable(rig, last);
         tell_parent(fd, last, deleted);
         deleted = last - PER_ROUND + DELETED;
-        spool_file_delete(rig->file, deleted, deleted);
+        spool_file_delete(rig->file, deleted);
         settle(rig);
         tell_parent(fd, last, deleted);
     }
@@ -337,6 +392,7 @@ static void a_damaged_file_is_refused_with_a_way_out(void **state)
     open_file(rig);
     for (int64_t i = 1; i <= 2000; i++)
         put_sized(rig, i, 500, 0);
+    wait_durable(rig, 2000); // closing waits for a second at most
     close_file(rig);
     char zeros[4096] = {0};
     damage(rig->path, 40 * 4096, zeros, sizeof zeros);
@@ -356,15 +412,60 @@ static void run_sql(const char *path, const char *sql)
     sqlite3_close(db);
 }
 
+// As one is that somebody has made of a dump. It is not tried for ever.
+static void a_file_that_cannot_get_smaller_is_used(void **state)
+{
+    struct rig *rig = *state;
+    open_file(rig);
+    close_file(rig);
+    run_sql(rig->path, "PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = NONE; VACUUM");
+    open_file(rig);
+    fill_and_empty(rig, 1, 700);
+    assert_int_equal(put(rig, 1), 701);
+}
+
 static void a_file_without_its_identifier_is_refused(void **state)
 {
     struct rig *rig = *state;
     open_file(rig);
     close_file(rig);
+    run_sql(rig->path, "UPDATE spool SET id = replace(id, substr(id, 9, 1), CAST(x'ff' AS TEXT))");
+    assert_refused(rig, "has lost its identifier");
     run_sql(rig->path, "DELETE FROM spool");
     assert_refused(rig, "has lost its identifier");
     run_sql(rig->path, "DROP TABLE spool");
     assert_refused(rig, "no such table");
+}
+
+// It could not be asked what has become of it; the command that the log has makes it a new one.
+static void a_damaged_doubt_is_refused_with_a_way_out(void **state)
+{
+    static const char *const damages[] = {"UPDATE doubt SET writer = CAST(x'65ff37' AS TEXT)",
+                                          "UPDATE doubt SET writer = CAST(x'650037' AS TEXT)",
+                                          "UPDATE doubt SET lane = 4294967295"};
+    struct rig *rig = *state;
+    for (size_t i = 0; i < COUNT(damages); i++) {
+        open_file(rig);
+        int64_t doubt = spool_file_doubt(rig->file, "edge7", 1, 0, 1);
+        for (int64_t n = 1; n <= 3; n++)
+            put_sized(rig, n, 10, n == 2 ? doubt : 0);
+        close_file(rig);
+        run_sql(rig->path, damages[i]);
+        assert_refused(rig, "transaction 1");
+        char *error = NULL;
+        assert_null(try_open(rig, &error));
+        char *sql = strstr(error, "UPDATE entry");
+        assert_non_null(sql);
+        *strrchr(sql, '\'') = '\0';
+        run_sql(rig->path, sql);
+        free(error);
+        open_file(rig);
+        assert_entries(rig, 1, 3);
+        const struct spool_doubt *doubts;
+        assert_int_equal(spool_file_doubts(rig->file, &doubts), 0);
+        close_file(rig);
+        assert_int_equal(unlink(rig->path), 0);
+    }
 }
 
 // It cannot be left out, since it was acknowledged: it has a flaw, and becomes a reject.
@@ -387,6 +488,14 @@ static void an_entry_that_makes_no_sense_is_given_with_a_flaw(void **state)
         assert_int_equal(value_of(rig->read[i]), i + 1);
     }
     assert_null(rig->read[3]->flaw);
+    // While it is open nobody checks what the tables allow.
+    run_sql(rig->path, "PRAGMA ignore_check_constraints = ON;"
+                       "UPDATE entry SET session = 7, packet_id = 65536 + 9 WHERE number = 4;"
+                       "UPDATE entry SET flags = 4294967296 + 1 WHERE number = 3");
+    read_all(rig);
+    assert_string_equal(rig->read[2]->flaw_detail, "flags");
+    assert_string_equal(rig->read[3]->flaw_detail, "packet_id");
+    assert_int_equal(rig->entries[3].session, 0);
 }
 
 int main(void)
@@ -396,13 +505,17 @@ int main(void)
         TEST(nothing_is_told_while_the_disk_fails),
         TEST(what_is_there_is_read_while_the_disk_fails),
         TEST(what_had_committed_is_not_read_while_the_disk_fails),
+        TEST(a_reading_that_waits_can_be_given_up),
+        TEST(where_it_does_not_get_smaller_it_is_used_all_the_same),
         TEST(any_call_may_fail),
         TEST(an_identifier_is_durable_with_its_entry),
         TEST(what_was_told_outlives_the_process),
         TEST(one_daemon_has_the_file),
         TEST(the_torn_end_of_the_log_is_no_loss),
         TEST(a_damaged_file_is_refused_with_a_way_out),
+        TEST(a_file_that_cannot_get_smaller_is_used),
         TEST(a_file_without_its_identifier_is_refused),
+        TEST(a_damaged_doubt_is_refused_with_a_way_out),
         TEST(an_entry_that_makes_no_sense_is_given_with_a_flaw),
     };
     log_init(LOG_LEVEL_INFO);

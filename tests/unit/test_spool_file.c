@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "base/log.h"
+#include "spool/spool_file_internal.h"
 #include "spool/spool_look.h"
 #include "spool_file_rig.h"
 
@@ -172,16 +173,16 @@ static void a_number_never_comes_again(void **state)
     assert_int_equal(strlen(id), 32);
     for (int64_t i = 1; i <= 3; i++)
         assert_int_equal(put(rig, i), i);
-    spool_file_delete(rig->file, 3, 3);
+    spool_file_delete(rig->file, 3);
     open_again(rig);
     assert_int_equal(status_of(rig).count, 0);
     assert_string_equal(spool_file_id(rig->file), id);
     assert_int_equal(put(rig, 4), 4);
     // What is stored may be more than the file knows: it is an old copy.
-    spool_file_delete(rig->file, 100, 100);
+    spool_file_delete(rig->file, 100);
     assert_int_equal(put(rig, 5), 101);
     settle(rig);
-    spool_file_delete(rig->file, 200, 200);
+    spool_file_delete(rig->file, 200);
     open_again(rig);
     assert_int_equal(put(rig, 6), 201);
     close_file(rig);
@@ -205,7 +206,7 @@ static void what_is_stored_goes(void **state)
     assert_int_equal(status.first, 1);
     assert_int_equal(status.last, MANY);
     assert_int_equal(status.oldest_us, 1000001);
-    spool_file_delete(rig->file, 11000, 11000);
+    spool_file_delete(rig->file, 11000);
     assert_int_equal(put(rig, MANY + 1), MANY + 1); // comes meanwhile
     do
         settle(rig);
@@ -217,7 +218,7 @@ static void what_is_stored_goes(void **state)
     read_all(rig);
     assert_int_equal(rig->read_count, 1001);
     assert_int_equal(rig->entries[0].number, 11001);
-    spool_file_delete(rig->file, MANY + 1, MANY + 1);
+    spool_file_delete(rig->file, MANY + 1);
     assert_int_equal(put(rig, 0), MANY + 2); // the first again, and not in the file yet
     do
         settle(rig);
@@ -278,7 +279,7 @@ static void room_is_used_again_and_given_back(void **state)
         assert_false(spool_file_has_room(rig->file, message));
         wait_durable(rig, last);
         // All but a few: the file does not get smaller, nor larger with the next.
-        spool_file_delete(rig->file, last - 10, last - 10);
+        spool_file_delete(rig->file, last - 10);
         do
             settle(rig);
         while (status_of(rig).count > 10);
@@ -289,7 +290,7 @@ static void room_is_used_again_and_given_back(void **state)
             largest = size;
         assert_in_range(size, 3 << 20, largest + (largest >> 3));
     }
-    spool_file_delete(rig->file, last, last);
+    spool_file_delete(rig->file, last);
     char *log = mem_printf("%s-wal", rig->path);
     while (size_of(rig->path) > 2 << 20)
         settle(rig);
@@ -309,7 +310,7 @@ static void one_message_always_has_room(void **state)
     assert_int_equal(put_sized(rig, 1, 3 << 20, 0), 1);
     assert_int_equal(put(rig, 2), 0);
     wait_durable(rig, 1);
-    spool_file_delete(rig->file, 1, 1);
+    spool_file_delete(rig->file, 1);
     settle(rig);
     assert_int_equal(put(rig, 2), 2);
 }
@@ -322,8 +323,9 @@ static void the_oldest_that_is_not_being_stored_is_dropped(void **state)
     open_file(rig);
     for (int64_t i = 1; i <= 50; i++)
         put_sized(rig, i, 10000, 0);
-    spool_file_delete(rig->file, 3, 5); // 4 and 5 are being stored
-    read_after(rig, 5, 2, SIZE_MAX);    // 6 and 7 are going to be
+    read_after(rig, 0, 5, SIZE_MAX);
+    spool_file_delete(rig->file, 3);
+    read_after(rig, 5, 2, SIZE_MAX);
     assert_int_equal(rig->entries[1].number, 7);
     for (int64_t i = 51; i <= 500; i++) {
         int64_t number = put_sized(rig, i, 10000, 0);
@@ -342,6 +344,137 @@ static void the_oldest_that_is_not_being_stored_is_dropped(void **state)
     for (size_t i = 4; i < rig->read_count; i++) // the last that came
         assert_int_equal(rig->entries[i].number, 501 - rig->read_count + i);
     open_again(rig);
+    assert_int_equal(status_of(rig).bytes, status.bytes);
+}
+
+static void fill_to_the_bound(struct rig *rig)
+{
+    rig->max_bytes = 1 << 20;
+    rig->drop_oldest = true;
+    open_file(rig);
+    int64_t number = 0;
+    while (status_of(rig).bytes + 20000 < rig->max_bytes)
+        number = put_sized(rig, number + 1, 10000, 0);
+    wait_durable(rig, number);
+}
+
+// The ten that were read are there, and those of the others that came last.
+static void assert_ten_are_left(struct rig *rig)
+{
+    int64_t first = rig->entries[0].number;
+    do
+        settle(rig);
+    while (rig->file->dropping);
+    struct spool_file_status status = status_of(rig);
+    assert_true(rig->dropped > 0);
+    assert_int_equal(status.first, first);
+    assert_int_equal(status.count + rig->dropped, status.last);
+    read_all(rig);
+    assert_int_equal(rig->read_count, status.count);
+    for (size_t i = 0; i < status.count; i++)
+        assert_int_equal(rig->entries[i].number,
+                         (i < 10 ? first : status.last + 1 - (int64_t)status.count) + (int64_t)i);
+    open_again(rig);
+    assert_int_equal(status_of(rig).count, status.count);
+    assert_int_equal(status_of(rig).bytes, status.bytes);
+}
+
+static void put_too_many(struct rig *rig)
+{
+    for (int64_t i = 0; i < 8; i++)
+        assert_true(put_sized(rig, i, 10000, 0) > 0);
+}
+
+static uint64_t jobs_of(struct rig *rig)
+{
+    struct disk_status status;
+    disk_status(rig->file->disk, &status);
+    return status.jobs;
+}
+
+// Others come before anybody here knows how far the reading went.
+static void what_is_being_read_is_not_dropped(void **state)
+{
+    struct rig *rig = *state;
+    fill_to_the_bound(rig);
+    uint64_t before = jobs_of(rig);
+    begin_read(rig, 0, 10, SIZE_MAX);
+    while (jobs_of(rig) == before)
+        usleep(1000);
+    put_too_many(rig);
+    while (rig->reading)
+        loop_run(rig->loop);
+    assert_int_equal(rig->read_count, 10);
+    assert_ten_are_left(rig);
+}
+
+// They were to go first, but the disk was full then.
+static void what_was_to_be_dropped_is_not_once_it_is_read(void **state)
+{
+    struct rig *rig = *state;
+    fill_to_the_bound(rig);
+    disk_faults.fail = SQLITE_FULL;
+    put_too_many(rig);
+    for (unsigned calls = disk_faults.calls; disk_faults.calls < calls + 4;)
+        usleep(1000);
+    read_after(rig, 0, 10, SIZE_MAX);
+    disk_faults_clear();
+    wait_durable(rig, status_of(rig).last);
+    assert_ten_are_left(rig);
+}
+
+// That they are stored is known from PostgreSQL, and they go in several steps.
+static void what_is_stored_is_not_dropped(void **state)
+{
+    enum { MANY = 12000, STORED = 11000 };
+    struct rig *rig = *state;
+    rig->max_bytes = 2 << 20;
+    rig->drop_oldest = true;
+    open_file(rig);
+    for (int64_t i = 1; i <= MANY; i++)
+        put(rig, i);
+    wait_durable(rig, MANY);
+    open_again(rig);
+    spool_file_delete(rig->file, STORED);
+    int64_t last = MANY;
+    while (status_of(rig).bytes <= rig->max_bytes + 10000)
+        last = put_sized(rig, 0, 100000, 0);
+    do
+        settle(rig);
+    while (rig->file->dropping || rig->file->deleting);
+    assert_true(rig->dropped > 0);
+    assert_int_equal(status_of(rig).count + rig->dropped, last - STORED);
+}
+
+static int fail_once(void *arg, struct sqlite3 *database, const char *name, int pages)
+{
+    (void)database, (void)name, (void)pages;
+    unsigned *commits = arg;
+    return ++*commits == 1 ? SQLITE_IOERR : SQLITE_OK;
+}
+
+// SQLite may say that a commit has failed that has not.
+static void what_went_after_all_is_counted_once(void **state)
+{
+    struct rig *rig = *state;
+    unsigned commits = 0;
+    fill_to_the_bound(rig);
+    read_after(rig, 0, 10, SIZE_MAX);
+    sqlite3_wal_hook(disk_database(rig->file->disk), fail_once, &commits);
+    put_too_many(rig);
+    wait_durable(rig, status_of(rig).last);
+    assert_true(commits > 0);
+    assert_ten_are_left(rig);
+    commits = 0;
+    sqlite3_wal_hook(disk_database(rig->file->disk), fail_once, &commits);
+    spool_file_delete(rig->file, 10);
+    do
+        settle(rig);
+    while (status_of(rig).first <= 10);
+    struct spool_file_status status = status_of(rig);
+    assert_true(commits > 0);
+    open_again(rig);
+    assert_int_equal(status_of(rig).count, status.count);
     assert_int_equal(status_of(rig).bytes, status.bytes);
 }
 
@@ -397,7 +530,7 @@ static void an_empty_file_gets_another_identity(void **state)
     assert_int_equal(put(rig, 1), 1);
     spool_file_renew(rig->file);
     assert_string_equal(spool_file_id(rig->file), first); // it is not empty
-    spool_file_delete(rig->file, 1, 1);
+    spool_file_delete(rig->file, 1);
     spool_file_renew(rig->file);
     assert_string_equal(spool_file_id(rig->file), first); // nor yet
     settle(rig);
@@ -444,6 +577,10 @@ int main(void)
         TEST(room_is_used_again_and_given_back),
         TEST(one_message_always_has_room),
         TEST(the_oldest_that_is_not_being_stored_is_dropped),
+        TEST(what_is_being_read_is_not_dropped),
+        TEST(what_was_to_be_dropped_is_not_once_it_is_read),
+        TEST(what_is_stored_is_not_dropped),
+        TEST(what_went_after_all_is_counted_once),
         TEST(the_oldest_make_room_for_large_ones),
         TEST(an_empty_file_gets_another_identity),
         TEST(a_doubt_keeps_the_identity),

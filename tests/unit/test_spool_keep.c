@@ -137,7 +137,7 @@ static void what_comes_when_there_is_room_again_is_kept(void **state)
     take(rig, 2, 2, 10);
     assert_int_equal(now.dropped, 1);
     run_until(rig, 1);
-    spool_file_delete(rig->file, 1, 1);
+    spool_file_delete(rig->file, 1);
     settle(rig);
     take(rig, 2, 2, 10);
     run_until(rig, 2);
@@ -152,7 +152,7 @@ static void behind_what_waits_for_room_qos_0_is_dropped(void **state)
     take(rig, 1, 1, 2 * MIB);
     run_until(rig, 1);
     take(rig, 3, 3, 10); // waits
-    spool_file_delete(rig->file, 1, 1);
+    spool_file_delete(rig->file, 1);
     settle(rig);
     take(rig, 4, 4, 10);
     assert_int_equal(now.dropped, 1);
@@ -252,6 +252,32 @@ static void the_status_says_since_when(void **state)
     run_until(rig, 1);
 }
 
+// A time that no clock can have said.
+static void the_lag_is_none_where_its_time_is_damaged(void **state)
+{
+    static const char *const times[] = {"-9223372036854775807", "-1", "9223372036854775807"};
+    struct rig *rig = *state;
+    for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
+        open_spool(rig, false);
+        take(rig, 1, 1, 10);
+        run_until(rig, 1);
+        assert_true(spool_lag_ms(&now.spool) > 0);
+        close_file(rig);
+        struct sqlite3 *db;
+        char *sql = mem_printf("UPDATE entry SET received_us = %s", times[i]);
+        assert_int_equal(sqlite3_open_v2(rig->path, &db, SQLITE_OPEN_READWRITE, "unix"), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+        sqlite3_close(db);
+        free(sql);
+        open_spool(rig, false);
+        assert_int_equal(spool_lag_ms(&now.spool), 0);
+        assert_non_null(strstr(spool_status(&now.spool), "1 messages"));
+        close_file(rig);
+        assert_int_equal(unlink(rig->path), 0);
+        now.settled = now.durable = now.spool.durable = 0;
+    }
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
@@ -263,6 +289,7 @@ int main(void)
         TEST(the_last_word_is_true),
         TEST(a_long_outage_is_said_again),
         TEST(the_status_says_since_when),
+        TEST(the_lag_is_none_where_its_time_is_damaged),
     };
     log_init(LOG_LEVEL_INFO);
     disk_faults_install();

@@ -34,7 +34,7 @@ static void what_had_committed_goes_and_what_had_not_stays(void **state)
     struct rig *rig = *state;
     open_file(rig);
     int64_t one = spool_file_doubt(rig->file, "edge7", 12, 3, 4567);
-    int64_t two = spool_file_doubt(rig->file, "edge8", INT64_MAX, UINT32_MAX, 1);
+    int64_t two = spool_file_doubt(rig->file, "edge8", INT64_MAX, INT32_MAX, 1);
     assert_int_equal(one, 1);
     assert_int_equal(two, 2);
     for (int64_t i = 0; i < 30; i++) // none, one, two, ...
@@ -43,7 +43,7 @@ static void what_had_committed_goes_and_what_had_not_stays(void **state)
     open_again(rig);
     assert_int_equal(doubt_count(rig), 2);
     assert_doubt(rig, 0, 1, "edge7", 12, 3, 4567);
-    assert_doubt(rig, 1, 2, "edge8", INT64_MAX, UINT32_MAX, 1);
+    assert_doubt(rig, 1, 2, "edge8", INT64_MAX, INT32_MAX, 1);
     uint64_t before = status_of(rig).bytes;
     assert_int_equal(spool_file_resolve(rig->file, one, true), 10);
     assert_int_equal(spool_file_resolve(rig->file, two, false), 10);
@@ -109,7 +109,7 @@ static void identifiers_outlive_their_entries(void **state)
     assert_int_equal(spool_file_exchange(rig->file, session, 1), SPOOL_EXCHANGE_STORED);
     spool_file_set_exchange(rig->file, 5, 7, SPOOL_EXCHANGE_VOID, exchange_done, rig);
     loop_run(rig->loop);
-    spool_file_delete(rig->file, 2, 2);
+    spool_file_delete(rig->file, 2);
     open_again(rig);
     assert_int_equal(rig->done, 1);
     assert_int_equal(rig->unsynced, 0);

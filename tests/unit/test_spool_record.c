@@ -213,17 +213,20 @@ static void a_damaged_number_is_a_flaw(void **state)
         assert_int_equal(entry.parts.received_us, 0); // now
         assert_harmless(&entry);
     }
-    struct spool_record record = whole;
-    record.packet_id = 0;
-    spool_record_read(&record, *state, &entry);
-    assert_non_null(entry.parts.flaw);
-    assert_string_equal(entry.parts.flaw_detail, "packet_id");
-    assert_int_equal(entry.session, 0);
-    assert_harmless(&entry);
-
+    static const uint64_t packet_ids[] = {0, 65536 + 9, UINT64_C(1) << 32 | 9, UINT64_MAX};
+    for (size_t i = 0; i < COUNT(packet_ids); i++) {
+        struct spool_record record = whole;
+        record.packet_id = packet_ids[i];
+        spool_record_read(&record, *state, &entry);
+        assert_non_null(entry.parts.flaw);
+        assert_string_equal(entry.parts.flaw_detail, "packet_id");
+        assert_int_equal(entry.session, 0);
+        assert_int_equal(entry.packet_id, 0);
+        assert_harmless(&entry);
+    }
     static const uint64_t lengths[] = {268435456, INT64_MAX, UINT64_MAX};
     for (size_t i = 0; i < COUNT(lengths); i++) {
-        record = whole;
+        struct spool_record record = whole;
         record.full_length = lengths[i];
         spool_record_read(&record, *state, &entry);
         assert_non_null(entry.parts.flaw);
@@ -231,10 +234,15 @@ static void a_damaged_number_is_a_flaw(void **state)
         assert_int_equal(entry.parts.full_length, 3);
         assert_harmless(&entry);
     }
-    record = whole;
-    record.flags = 3;
-    spool_record_read(&record, *state, &entry);
-    assert_string_equal(entry.parts.flaw_detail, "flags");
+    static const uint64_t flags[] = {3, 32, UINT64_C(1) << 32 | 1, UINT64_MAX};
+    for (size_t i = 0; i < COUNT(flags); i++) {
+        struct spool_record record = whole;
+        record.flags = flags[i];
+        spool_record_read(&record, *state, &entry);
+        assert_non_null(entry.parts.flaw);
+        assert_string_equal(entry.parts.flaw_detail, "flags");
+        assert_harmless(&entry);
+    }
 }
 
 static void what_a_clock_can_say_is_no_flaw(void **state)

@@ -43,18 +43,22 @@ static void wait_seen(struct rig *rig, uint64_t limit_before)
         usleep(1000);
 }
 
+// What becomes durable is taken from the disk, twice, or at each look there would be more room.
 static int64_t put_until_full(struct rig *rig)
 {
+    uint64_t free = disk.free, before = status_of(rig).bytes;
     int64_t last = 0;
-    for (int64_t number; (number = put_sized(rig, 0, 10000, 0)) > 0;)
-        last = number;
-    wait_durable(rig, last);
+    for (int64_t number; (number = put_sized(rig, 0, 10000, 0)) > 0; last = number) {
+        wait_durable(rig, number);
+        uint64_t taken = 2 * (status_of(rig).bytes - before);
+        disk.free = free > taken ? free - taken : 0;
+    }
     return last;
 }
 
 static void delete_through(struct rig *rig, int64_t number, uint64_t left)
 {
-    spool_file_delete(rig->file, number, number);
+    spool_file_delete(rig->file, number);
     do
         settle(rig);
     while (status_of(rig).count > left);
@@ -66,8 +70,8 @@ static void a_reserve_is_left_on_the_disk(void **state)
     set_disk(16 * MIB, 12 * MIB); // a quarter of all is reserved, and all is written twice
     open_file(rig);
     put_until_full(rig);
-    assert_in_range(status_of(rig).bytes, 3 * MIB, 4 * MIB);
-    assert_in_range(status_of(rig).max_bytes, 3 * MIB, 4 * MIB);
+    assert_in_range(status_of(rig).bytes, 3 * MIB, 4 * MIB + MIB / 16);
+    assert_in_range(status_of(rig).max_bytes, 3 * MIB, 4 * MIB + MIB / 16);
 }
 
 static void what_has_gone_makes_room_in_the_file(void **state)
@@ -76,6 +80,7 @@ static void what_has_gone_makes_room_in_the_file(void **state)
     set_disk(16 * MIB, 12 * MIB);
     open_file(rig);
     int64_t last = put_until_full(rig);
+    set_disk(16 * MIB, 12 * MIB);
     open_again(rig); // all of it is in the file, not in the log
     uint64_t limit = status_of(rig).max_bytes;
     set_disk(16 * MIB, 1 * MIB);
@@ -101,9 +106,10 @@ static void on_a_full_disk_as_many_are_dropped_as_come(void **state)
     uint64_t limit = status_of(rig).max_bytes;
     set_disk(16 * MIB, 1 * MIB);
     wait_seen(rig, limit);
-    for (int64_t i = 101; i <= 110; i++)
+    for (int64_t i = 101; i <= 110; i++) {
         wait_durable(rig, put_sized(rig, i, 10000, 0));
-    settle(rig);
+        settle(rig); // what is to go is not there at the next look
+    }
     assert_in_range(rig->dropped, 10, 12);
 }
 

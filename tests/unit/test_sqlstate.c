@@ -26,6 +26,7 @@ static void actions(void **state)
         {"40P01", "", SQL_RETRY},
         {"08006", "", SQL_WAIT},
         {"53100", "", SQL_WAIT}, // disk full
+        {"53200", "", SQL_SPLIT},
         {"53300", "", SQL_WAIT}, // too many connections
         {"57014", "", SQL_WAIT}, // cancelled
         {"57P01", "", SQL_WAIT}, // shutdown

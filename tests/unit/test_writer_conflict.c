@@ -217,6 +217,31 @@ static void a_key_is_taken_as_the_table_has_it(void **state)
     rig_assert_verdicts(rig, 5, 6, VERDICT_REJECTED);
 }
 
+// The statement says between which times it looks, where these can be said.
+static void times_of_any_year(void **state)
+{
+    static const int64_t times_us[] = {0, 1700000000000000, 568971820800000000, -60000000000000000};
+    for (size_t last = 1; last <= 4; last++) {
+        if (last > 1)
+            rig_setup(state);
+        struct rig *rig = rig_for(state, CONFLICT_REJECT);
+        writer_start(rig->writer);
+        for (int round = 0; round < 3; round++) {
+            for (size_t i = 0; i < last; i++) {
+                real(rig, (int64_t)i, round == 2 ? 2 : 1);
+                struct batch *batch = writer_begin(rig->writer);
+                batch->groups[KEYED].values[i * COLUMNS + TIME].integer = times_us[i];
+            }
+            rig_wait_all(rig);
+        }
+        rig_assert_verdicts(rig, 0, last, VERDICT_STORED);
+        rig_assert_verdicts(rig, last, 2 * last, VERDICT_DEDUPLICATED);
+        rig_assert_verdicts(rig, 2 * last, 3 * last, VERDICT_REJECTED);
+        if (last < 4)
+            rig_teardown(state);
+    }
+}
+
 // ---- what becomes of it ----
 
 static const char reals[] = "SELECT \"real\" FROM telemetry.keyed ORDER BY n";
@@ -471,6 +496,7 @@ int main(void)
         TEST(values_are_compared_as_the_table_has_them),
         TEST(all_columns_that_differ_are_named_in_bounds),
         TEST(a_key_is_taken_as_the_table_has_it),
+        TEST(times_of_any_year),
         TEST(of_one_batch_the_first_is_stored_or_the_last),
         TEST(an_update_changes_all_but_the_key),
         TEST(an_update_that_is_refused),

@@ -135,6 +135,203 @@ static void many_bad_rows_cost_few_round_trips(void **state)
     }
 }
 
+// Counts the INSERTs of rows; a sequence takes nothing back.
+static const char count_inserts[] =
+    "CREATE SEQUENCE telemetry.inserts;"
+    "CREATE FUNCTION telemetry.count() RETURNS trigger LANGUAGE plpgsql AS"
+    " $$ BEGIN PERFORM nextval('telemetry.inserts'); RETURN NULL; END $$;"
+    "CREATE TRIGGER count BEFORE INSERT ON @ EXECUTE FUNCTION telemetry.count()";
+
+static const char inserts[] = "SELECT last_value FROM telemetry.inserts";
+
+// What the columns' types refuse is found without an INSERT per row, whatever triggers there are.
+static void values_that_do_not_fit_their_columns(void **state)
+{
+    static const struct {
+        const char *table, *type, *sqlstate, *detail;
+        const char *bad, *good;
+    } cases[] = {
+        {"ALTER TABLE @ ALTER note TYPE varchar(3)", "character varying(3)", "22001",
+         "value too long for type character varying(3)", "long", "ok"},
+        {"CREATE DOMAIN telemetry.short AS varchar(3) CHECK (VALUE <> 'no');"
+         "ALTER TABLE @ ALTER note TYPE telemetry.short",
+         "telemetry.short", "22001", "value too long for type character varying(3)", "long", "ok"},
+        {"CREATE DOMAIN telemetry.\"Short\" AS varchar(3);"
+         "ALTER TABLE @ ALTER note TYPE telemetry.\"Short\"",
+         "telemetry.\"Short\"", "22001", "value too long for type character varying(3)", "long",
+         "   "},
+        // The spaces are cut off, as an INSERT does.
+        {"ALTER TABLE @ ALTER note TYPE varchar(3)", "character varying(3)", "22001",
+         "value too long for type character varying(3)", "lo ng", "ok      "},
+    };
+    static const int targets[] = {PLAIN, KEYED};
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
+        if (i)
+            rig_setup(state);
+        rig_need_postgres();
+        struct rig *rig = rig_with(state, (struct writer_options){.max_rows = ROWS});
+        int target = targets[i % 2];
+        struct target_column columns[3];
+        memcpy(columns, rig->targets[target].columns, sizeof columns);
+        columns[2].live_type = mem_strdup(cases[i / 2].type);
+        rig->targets[target].columns = columns;
+        rig_run_on(rig, cases[i / 2].table, target);
+        rig_run_on(rig, count_inserts, target);
+        rig_run(rig->server, "CREATE FUNCTION telemetry.mend() RETURNS trigger LANGUAGE plpgsql AS"
+                             " $$ BEGIN NEW.note := 'new'; RETURN NEW; END $$");
+        rig_run_on(rig,
+                   "CREATE TRIGGER mend BEFORE INSERT ON @ FOR EACH ROW EXECUTE FUNCTION"
+                   " telemetry.mend()",
+                   target);
+        for (int64_t n = 0; n < 1000; n++) {
+            const struct part part = {target, n, n % 3 ? cases[i / 2].good : cases[i / 2].bad};
+            rig_feed_message(rig, &part, 1, NULL);
+        }
+        writer_start(rig->writer);
+        rig_wait_all(rig);
+        for (uint64_t n = 0; n < 1000; n++)
+            assert_int_equal(rig->verdicts[n], n % 3 ? VERDICT_STORED : VERDICT_REJECTED);
+        char *expected = mem_printf("334|%s|%s", cases[i / 2].sqlstate, cases[i / 2].detail);
+        rig_assert_text(rig->server,
+                        "SELECT count(*), min(sqlstate), max(detail) FROM sensorlog.reject"
+                        " WHERE sqlstate = '22001'",
+                        expected);
+        free(expected);
+        assert_in_range(rig_number(rig->server, inserts), 3, 30);
+        free(columns[2].live_type);
+        if (i + 1 < 2 * sizeof cases / sizeof *cases)
+            rig_teardown(state);
+    }
+}
+
+// Values that fit, and others, and a trigger that fails in the same way; a domain that no variable
+// can be of, for it is never null.
+static void values_that_fit_are_no_promise(void **state)
+{
+    static const char *const types[] = {"character varying(4)", "telemetry.always"};
+    for (size_t i = 0; i < 2; i++) {
+        if (i)
+            rig_setup(state);
+        rig_need_postgres();
+        struct rig *rig = rig_with(state, (struct writer_options){0});
+        struct target_column columns[3];
+        memcpy(columns, rig->targets[PLAIN].columns, sizeof columns);
+        columns[2].live_type = mem_strdup(types[i]);
+        rig->targets[PLAIN].columns = columns;
+        char *sql = mem_printf("CREATE DOMAIN telemetry.always AS varchar(4) NOT NULL;"
+                               "ALTER TABLE telemetry.plain ALTER note TYPE %s;"
+                               "CREATE FUNCTION telemetry.f() RETURNS trigger LANGUAGE plpgsql AS"
+                               " $$ DECLARE small varchar(3); BEGIN small := NEW.note; RETURN NEW;"
+                               " END $$;"
+                               "CREATE TRIGGER f BEFORE INSERT ON telemetry.plain FOR EACH ROW"
+                               " EXECUTE FUNCTION telemetry.f()",
+                               types[i]);
+        rig_run(rig->server, sql);
+        free(sql);
+        static const char *const notes[] = {"fits", "does not", "ok"};
+        for (int64_t n = 0; n < 300; n++) {
+            const struct part part = {PLAIN, n, notes[n % 3]};
+            rig_feed_message(rig, &part, 1, NULL);
+        }
+        writer_start(rig->writer);
+        rig_wait_all(rig);
+        for (uint64_t n = 0; n < 300; n++)
+            assert_int_equal(rig->verdicts[n], n % 3 == 2 ? VERDICT_STORED : VERDICT_REJECTED);
+        rig_assert_text(rig->server,
+                        "SELECT detail, sqlstate, count(*) FROM sensorlog.reject GROUP BY 1, 2"
+                        " ORDER BY 1",
+                        "value too long for type character varying(3)|22001|100\n"
+                        "value too long for type character varying(4)|22001|100");
+        free(columns[2].live_type);
+        if (i == 0)
+            rig_teardown(state);
+    }
+}
+
+// A row that is there already violates a unique index of the site's own too, which PostgreSQL may
+// look at first: among rows at fault, as elsewhere, it is a redelivery.
+static void redeliveries_beside_a_unique_index(void **state)
+{
+    static const char *const faults[] = {
+        "CREATE FUNCTION telemetry.raise() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF NEW.n % 3 = 0 THEN RAISE 'bad'; END IF; RETURN NULL; END $$;"
+        "CREATE TRIGGER raise AFTER INSERT ON telemetry.keyed FOR EACH ROW EXECUTE FUNCTION"
+        " telemetry.raise()",
+        "INSERT INTO telemetry.keyed (time, n, note) SELECT '2000-01-01', n, n"
+        " FROM generate_series(0, 299) n WHERE n % 3 = 0",
+    };
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        if (i)
+            rig_setup(state);
+        struct rig *rig = rig_with(state, (struct writer_options){0});
+        rig_run(rig->server,
+                "DROP TABLE telemetry.keyed; CREATE TABLE telemetry.keyed (LIKE telemetry.plain);"
+                "CREATE UNIQUE INDEX first ON telemetry.keyed (note);"
+                "ALTER TABLE telemetry.keyed ADD UNIQUE (n, time)");
+        rig_run(rig->server,
+                "INSERT INTO telemetry.keyed (time, n, note)"
+                " SELECT to_timestamp(1700000000 + n), n, n FROM generate_series(0, 299) n"
+                " WHERE n % 3 = 1");
+        rig_run(rig->server, faults[i]);
+        for (int64_t n = 0; n < 300; n++) {
+            char note[16];
+            snprintf(note, sizeof note, "%d", (int)n);
+            const struct part part = {KEYED, n, note};
+            rig_feed_message(rig, &part, 1, NULL);
+        }
+        writer_start(rig->writer);
+        rig_wait_all(rig);
+        static const enum verdict verdicts[] = {VERDICT_REJECTED, VERDICT_DEDUPLICATED,
+                                                VERDICT_STORED};
+        for (uint64_t n = 0; n < 300; n++)
+            if (rig->verdicts[n] != verdicts[n % 3])
+                fail_msg("case %zu, row %d: %s", i, (int)n,
+                         verdict_name((enum verdict)rig->verdicts[n]));
+        if (i + 1 < sizeof faults / sizeof *faults)
+            rig_teardown(state);
+    }
+}
+
+// What speaks up only after all rows of a try are in is not let in by halves more than it must.
+static void a_sample_shows_whether_many_are_at_fault(void **state)
+{
+    static const struct {
+        int64_t every, least, most; // every so many is bad; rows that a trigger has seen
+    } cases[] = {
+        {2, 1000, 2 * ROWS + 2000},
+        {ROWS, ROWS, 5 * ROWS},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        if (i)
+            rig_setup(state);
+        rig_need_postgres();
+        struct rig *rig = rig_with(state, (struct writer_options){.max_rows = ROWS});
+        char *sql = mem_printf(
+            "CREATE SEQUENCE telemetry.seen;"
+            "CREATE FUNCTION telemetry.see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " PERFORM nextval('telemetry.seen'); RETURN NEW; END $$;"
+            "CREATE FUNCTION telemetry.raise() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " IF NEW.n %% %d = 1 THEN RAISE 'bad'; END IF; RETURN NULL; END $$;"
+            "CREATE TRIGGER see BEFORE INSERT ON telemetry.plain FOR EACH ROW EXECUTE FUNCTION"
+            " telemetry.see();"
+            "CREATE TRIGGER raise AFTER INSERT ON telemetry.plain FOR EACH ROW EXECUTE FUNCTION"
+            " telemetry.raise()",
+            (int)cases[i].every);
+        rig_run(rig->server, sql);
+        free(sql);
+        rig_feed_range(rig, PLAIN, 0, ROWS);
+        writer_start(rig->writer);
+        rig_wait_all(rig);
+        for (uint64_t n = 0; n < ROWS; n++)
+            assert_int_equal(rig->verdicts[n],
+                             (int64_t)n % cases[i].every == 1 ? VERDICT_REJECTED : VERDICT_STORED);
+        assert_in_range(rig_number(rig->server, "SELECT last_value FROM telemetry.seen"),
+                        cases[i].least, cases[i].most);
+        if (i + 1 < sizeof cases / sizeof *cases)
+            rig_teardown(state);
+    }
+}
+
 // ---- deferred constraints ----
 
 // n refers to the row n + 1 of its own table, or of the other one: what they refer to comes later
@@ -335,6 +532,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(one_bad_row_costs_few_round_trips),
         TEST(many_bad_rows_cost_few_round_trips),
+        TEST(values_that_do_not_fit_their_columns),
+        TEST(values_that_fit_are_no_promise),
+        TEST(redeliveries_beside_a_unique_index),
+        TEST(a_sample_shows_whether_many_are_at_fault),
         TEST(rows_may_refer_to_later_ones),
         TEST(good_references_outlive_a_bad_row_elsewhere),
         TEST(a_deferred_trigger_is_at_fault),

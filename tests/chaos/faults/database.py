@@ -16,13 +16,14 @@ def _end_sessions(site):
 
 
 def change(site, *statements):
-    """Statements against which the daemon's transactions stand: what loses a deadlock to them is tried again."""
+    """Statements against which the daemon's transactions stand: what loses a deadlock to them, or does not get its turn, is
+    tried again."""
     for statement in statements:
         while True:
             try:
                 site.database.query(statement)
                 break
-            except psycopg2.errors.DeadlockDetected:
+            except (psycopg2.errors.DeadlockDetected, psycopg2.errors.LockNotAvailable):
                 pass
 
 

@@ -4,7 +4,7 @@ import errno
 import resource
 import time
 
-from harness.wait import wait_until
+from harness.wait import PATIENCE, wait_until
 
 from ..fault import fault
 from ..shim import Shim
@@ -90,12 +90,10 @@ def spool_file_size_limit(site, chance):
 
 # PostgreSQL's own.
 
-_LOAD_COMES = 10  # seconds, within which something is to be written under load
-
 
 def _bites(disk, before):
     """Until a call has failed: a fault that nobody has felt shows nothing."""
-    deadline = time.monotonic() + _LOAD_COMES
+    deadline = time.monotonic() + PATIENCE
     while disk.failed == before:
         assert time.monotonic() < deadline, "nothing was written"
         yield 0.01

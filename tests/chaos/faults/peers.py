@@ -22,6 +22,7 @@ class Faithful(Scripted):
 @broker("narrow")
 class Narrow(Scripted):
     rules = {"window": 3, "reuse": True}
+    rate = 300  # messages a second that come to it: three of them at a time go to the daemon
 
 
 @broker("reusing")

@@ -42,6 +42,23 @@ def daemon_reload(site, chance):
         yield chance.uniform(0, 0.1)
 
 
+# While the old filter and the new one are both there, each message comes twice.
+@fault(breaks="daemon broker broker-net", on=["mosquitto"], again=True, qos2_again=True)
+def share_changed(site, chance):
+    """SIGHUP with another share, again and again; now and then the daemon loses its broker meanwhile, or is killed."""
+    for _ in range(chance.randrange(1, 6)):
+        site.configuration.set("subscriber site", share=chance.choice(("", "a", "b")))
+        site.daemon.reload()
+        yield chance.choice((0, chance.uniform(0, 0.1)))
+        what = chance.random()
+        if what < 0.2:
+            site.proxies.broker.cut()
+        elif what < 0.4:
+            site.configuration.set("subscriber site", share=chance.choice(("", "a", "b")))
+            site.daemon.kill9()
+            site.daemon.start()
+
+
 @fault(breaks="postgres", spool="both")
 def postgres_kill(site, chance):
     """kill -9 of PostgreSQL, all of it."""

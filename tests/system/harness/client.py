@@ -291,6 +291,12 @@ class Client(Connection):
             self.unacknowledged.pop(pid, None)
         self.send(wire.ack(kind, pid, code, properties))
 
+    def ack_all(self, kind, pids):
+        """Acknowledgements of many deliveries, in one piece."""
+        for pid in pids:
+            self.unacknowledged.pop(pid, None)
+        self.send(*[wire.ack(kind, pid) for pid in pids])
+
     def disconnect(self, code=0, properties=None):
         """DISCONNECT, after which the broker closes [MQTT-3.14.4-1, -2]."""
         self.send(wire.disconnect(self.version, code, properties))
